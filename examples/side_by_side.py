@@ -93,14 +93,14 @@ if args.plot:
     for dtype, marker in zip(DTYPES, ("o", "x"), strict=True):
         paired.plot(*np.transpose([scores[dtype, seed] for seed in range(SEEDS)]), marker, label=dtype)
     paired.axline((scores["float64", 0][0],) * 2, slope=1, color="grey", linewidth=0.8)
-    paired.set(title="score on other images, a point per seed (some coincide)", xlabel=PEER, ylabel=MINE)
+    paired.set(title="score per seed (some points coincide)", xlabel=PEER, ylabel=MINE)
     keys = [(what, dtype) for what in ("fit", "predict one row") for dtype in DTYPES]
     for shift, (name, color) in enumerate(zip(LIBRARIES, ("C1", "C0"), strict=True)):
         heights = [medians[*key, name] for key in keys]
         drawn = bars.bar(np.arange(4) + 0.4 * shift - 0.2, heights, 0.4, color=color, label=name)
         bars.bar_label(drawn, [f"{height:.0f}" if height > 1 else f"{height:.3f}" for height in heights])
     bars.set_xticks(range(4), ["fit\nfloat64", "fit\nfloat32", "one row\nfloat64", "one row\nfloat32"])
-    bars.set(title="median time of a fit, and of the prediction of one row", ylabel="ms", yscale="log")
+    bars.set(title="median time of fit, and of predict for one row", ylabel="ms", yscale="log")
     bars.margins(y=0.15)
     for panel in axes.flat:
         panel.legend()

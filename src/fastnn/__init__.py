@@ -40,6 +40,10 @@ from fastnn.constraints import MaxNorm
 from fastnn.errors import DeviceError, DeviceMemoryError, ModelFileError
 from fastnn.formulas.custom import check_with
 from fastnn.layers.checking import check_of_symbols
+from fastnn.layers.columns.encoding import *
+from fastnn.layers.columns.intervals import *
+from fastnn.layers.columns.lookup import *
+from fastnn.layers.columns.scaling import *
 from fastnn.layers.core import *
 from fastnn.layers.integers import *
 from fastnn.layers.lora import *
@@ -167,6 +171,10 @@ __all__ = [
     "train_many",
 ]
 __all__ += layers.attention.__all__
+__all__ += layers.encoding.__all__
+__all__ += layers.intervals.__all__
+__all__ += layers.lookup.__all__
+__all__ += layers.scaling.__all__
 __all__ += layers.core.__all__
 __all__ += layers.integers.__all__
 __all__ += layers.lora.__all__

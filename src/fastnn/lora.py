@@ -322,10 +322,9 @@ def _with_adapters(
 def _made(model: Model, architecture: Architecture, seed: int, name: str | None) -> Model:
     """Make a model like another one, with zeros as weights."""
     chain = isinstance(model, Sequential) and architecture.bare().is_chain
-    return model_of(
-        Sequential if chain else Model, TrainingState(seed, model.dtype, "cpu"), model.name if name is None else name,
-        architecture,
-    )  # fmt: skip
+    state = TrainingState(seed, model.dtype, "cpu")
+    state.preparation = model.preparation
+    return model_of(Sequential if chain else Model, state, model.name if name is None else name, architecture)
 
 
 def _by_name(model: Model) -> dict[str, Array]:

@@ -25,6 +25,7 @@ FAMILIES = (
     "optimizer",
     "schedule",
     "function",
+    "preparation",
 )
 REGISTRY: dict[str, dict[str, type[Any]]] = {family: {} for family in FAMILIES}
 

@@ -152,6 +152,34 @@ def test_joins(axis):
     check(lambda g, x: joins.repeat(g, x, 3, axis, "r"), [X], np.repeat(X, 3, axis))
 
 
+@pytest.mark.parametrize(
+    ("axis", "slices", "copies"),
+    [
+        # one slice, and the result, which is a view, is copied
+        (2, [slice(0, 2), slice(2, 4)], 2),
+        (2, [slice(1, 3), slice(3, 5)], 2),
+        (2, [slice(number, number + 1) for number in range(5)], 1),
+        (2, [slice(2, 4), slice(0, 2)], 4),
+        (2, [slice(0, 2), slice(1, 3)], 4),
+        (2, [slice(0, 4, 2), slice(1, 5, 2)], 4),
+        (1, [slice(0, 2), slice(2, 4)], 4),
+        (3, [slice(0, 2), slice(2, 4)], 4),
+    ],
+)
+def test_stacks_of_slices(axis, slices, copies):
+    def build(g, x):
+        return joins.stack(g, [strided.getitem(g, x, (ALL, ALL, each), "s") for each in slices], axis, "s")
+
+    check(build, [X], np.stack([X[:, :, each] for each in slices], axis))
+    made = [key.op for key in build_for(build, [X]).program.kernels]
+    assert made.count("strided") + made.count("copy_columns") == copies, made
+    # of two tensors
+    z, (first, second) = RNG.standard_normal(X.shape), slices[:2]
+    check(lambda g, x, z: joins.stack(g, [strided.getitem(g, x, (ALL, ALL, first), "s"),
+                                          strided.getitem(g, z, (ALL, ALL, second), "s")], axis, "s"),
+          [X, z], np.stack([X[:, :, first], z[:, :, second]], axis))  # fmt: skip
+
+
 def test_joins_of_slices_of_the_batch():
     check(lambda g, x: joins.concatenate(g, [x, strided.getitem(g, x, slice(1, None), "s")], 0, "c"), [X],
           np.concatenate([X, X[1:]]), twice=True)  # fmt: skip

@@ -248,6 +248,10 @@ def test_arguments_by_position_are_keras():
                  "bias_initializer",
         fnn.LSTM: "units activation recurrent_activation use_bias kernel_initializer recurrent_initializer "
                   "bias_initializer",
+        fnn.Normalization: "axis mean variance invert", fnn.CategoryEncoding: "num_tokens output_mode",
+        fnn.Discretization: "bin_boundaries num_bins",
+        fnn.IntegerLookup: "max_tokens num_oov_indices mask_token oov_token vocabulary",
+        fnn.StringLookup: "max_tokens num_oov_indices mask_token oov_token vocabulary",
         fnn.Bidirectional: "layer merge_mode", fnn.TimeDistributed: "layer", fnn.Masking: "mask_value",
         fnn.PositionEmbedding: "sequence_length initializer", fnn.LoRA: "layer rank alpha targets", fnn.RNN: "cell",
         fnn.SinePositionEncoding: "max_wavelength", fnn.RotaryEmbedding: "max_wavelength scaling_factor",

@@ -86,7 +86,7 @@ def linear_regression(dtype: str, steps: int) -> ReferenceBackend:
         record("gather", {"batch": batch, "source": source, "index": index}, dims, variant="float64")
     record("matmul", {"c": p, "a": x, "b": w, "bias": b}, {"m": 4, "n": 1, "k": 3})
     record("loss", {"row_loss": row_loss, "dx": dp, "x": p, "target": t},
-           {"rows": 4, "cols": 1, "per_sample": 1, "samples": 4}, {"scale": 0.25, "row_factor": 1.0},
+           {"rows": 4, "cols": 1, "per_sample": 1, "samples": 4, "divisor": 1}, {"scale": 0.25},
            variant="mean_squared_error")  # fmt: skip
     record("sum_loss", {"total": encode(Buffer.ACCUMULATORS, 0), "row_loss": row_loss},
            {"rows": 4, "per_sample": 1, "samples": 4})  # fmt: skip

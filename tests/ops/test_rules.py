@@ -28,6 +28,7 @@ VIEW = {"rows": 8, "cols": 5, "n1": 1, "n2": 1, "n3": 1, "n4": 8, "stride0": 0, 
 PLACE = {"outer": 2, "count": 3, "inner": 4, "size": 5, "first": 0, "step": 1}
 TAKE = {"outer": 2, "count": 3, "inner": 4, "size": 5, "index_outer": 0, "index_count": 1, "index_inner": 0,
         "indices": 3}  # fmt: skip
+SCAN = {"batch": 2, "steps": 3, "units": 4, "wide": 16, "starts": 1, "states": 0, "reverse": 0}
 RECURRENCE = {"outer": 2, "size": 5, "inner": 4, "reverse": 0, "exclusive": 0}
 
 
@@ -72,6 +73,9 @@ SOUND = {
     "copy": program("copy_columns", {"y": Y, "x": X}, COLUMNS),
     "metric": program("count_correct", {"total": TOTAL, "x": X, "labels": B}, SCORES),
     "gather": program("gather", {"batch": Y, "source": SOURCE}, ROW, variant="float32"),
+    "output over the input that it may lie over": program(
+        "lstm", {"gates": X, "z": X, "w": B}, SCAN, params={"a": 0.0, "ra": 0.0}, variant="tanh,sigmoid"
+    ),
 }
 BROKEN = {
     "kernel of another op": (replace(SOUND["copy"], kernels=(KernelKey("add", "float32"),)), "one of 'copy_columns'"),
@@ -101,6 +105,10 @@ BROKEN = {
     "a vector of a column with gaps": (products(Flag.TRANSPOSE_A, m=1, a_row=2, a_between=1), "a has gaps"),
     "a column with gaps": (products(n=1, b_row=1, b_between=2, c_between=1, c_row=2), "c has gaps"),
     "output over input": (program("matmul", {**PRODUCT, "c": X}, SHAPE), "writes 'c' over 'a'"),
+    "output over a part of the input that it may lie over": (
+        program("lstm", {"gates": X + 64, "z": X, "w": B}, SCAN, params={"a": 0.0, "ra": 0.0}, variant="tanh,sigmoid"),
+        "writes 'gates' over 'z'",
+    ),
     "past the source": (program("copy_columns", {"y": Y, "x": X}, {**COLUMNS, "source_first": 1}), "past the source"),
     "past the target": (program("copy_columns", {"y": Y, "x": X}, {**COLUMNS, "target_first": 1}), "past the target"),
     "view past the end": (view(first=1), "past its input"),

@@ -162,9 +162,10 @@ ALLOWED: dict[str, set[str]] = {
 # the storey above the pipeline, from the bottom to the top
 ALLOWED |= {
     "objective": {"checks", "graph", "losses", "metrics", "program", "registry"},
+    "tables": {"casts", "checks", "config", "hints", "layers"},
     "data": {
         *("addresses", "backend/devices", "casts", "checks", "errors", "layers", "losses", "lower", "objective"),
-        *("hints", "registry"),
+        *("hints", "registry", "tables"),
     },
     "runtime": {
         *(f"backend/cpu/{room}" for room in ("calls", "executor", "frozen", "layouts")),
@@ -213,7 +214,7 @@ ALLOWED |= {
             "program",
             "registry",
         ),
-        *("runtime", "training"),
+        *("runtime", "tables", "training"),
     },
     "export": {
         *(f"backend/cpu/{room}" for room in ("frozen", "layouts")),
@@ -224,9 +225,9 @@ ALLOWED |= {
         *("checks", "backend/cpu/frozen", "callbacks", "casts", "config", "console"),
         *("data", "errors", "export", "hints", "layers", "locks", "lower", "nopython", "objective", "ops"),
         *("optimizers", "program"),
-        *("runtime", "saving", "seeding", "training"),
+        *("runtime", "saving", "seeding", "tables", "training"),
     },
-    "applications": {"checks", "hints", "initializers", "layers", "model", "ops"},
+    "applications": {"checks", "hints", "initializers", "layers", "model", "ops", "tables"},
     "inspect": {"activations", "checks", "hints", "layers", "model", "ops", "seeding"},
     "lora": {
         *("checks", "errors", "hints", "initializers", "layers", "model", "runtime", "saving", "seeding", "training"),

@@ -72,6 +72,13 @@ EXPECTED = {
     "imbalance.py": ["2.1% break down", "balanced       one half", "true chances   by cost", "200 / 2000 = 0.10"],
     "search.py": ["12 candidates on 5 folds of 250 images", "units, alpha 0.", "128 units", " ± 0.0"],
     "uncertainty.py": ["calibration error", "with a temperature     ", "the temperature is 1.4", " 90% to 100% "],
+    "table.py": [
+        "7 of 10 columns used",
+        "the same as 'temperature'",
+        "the rule itself, without gaps             0.908",
+        "hail on a Wednesday in January",
+        "battery         0.0",
+    ],
     "importance.py": ["weights  gradients  shuffling", "average 3", "epsilon"],
 }
 TIMED = {"digits.py", "cnn_digits.py", "side_by_side.py"}  # they print tables of times

@@ -61,6 +61,8 @@ def test_the_ten_lines_run_and_learn(tmp_path):
         ("docs/sequences.md", 9, "np.array_equal(written, gpt.generate([5], 12, temperature=0))"),
         ("docs/sequences.md", 5, "history.history['perplexity'][-1] < 22.0 < history.history['perplexity'][0] < 40.0"),
         ("docs/sequences.md", 10, "learned.history['loss'][-1] < learned.history['loss'][0]"),
+        ("docs/tables.md", 0, "scores['accuracy'] > 0.8 and answers[0] == 'yes'"),
+        ("docs/tables.md", 1, "model.predict(table.x).shape == (400, 1)"),
         ("docs/symbols.md", 0, "model.predict(np.ones((2, 8))).shape == (2, 1)"),
         ("docs/symbols.md", 1, "model.predict(np.ones((2, 4))).shape == (2, 1)"),
         ("docs/symbols.md", 2, "history.history['loss'][-1] < history.history['loss'][0]"),

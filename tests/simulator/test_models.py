@@ -139,6 +139,22 @@ def test_inputs_of_integers_agree_with_the_cpu(layer):
             call()
 
 
+def test_prepared_columns_agree_with_the_cpu():
+    rng = np.random.default_rng(6)
+    x, codes = rng.normal(3.0, 2.0, (9, 2)).astype(np.float32), rng.integers(-2, 9, (9, 3))
+    numbers, integers = fnn.Input(2), fnn.Input(3, dtype="int64")
+    scale = fnn.Normalization()
+    scale.adapt(x)
+    parts = [
+        scale(numbers),
+        fnn.Flatten()(fnn.Discretization([1.0, 4.0], output_mode="one_hot")(numbers)),
+        fnn.IntegerLookup(vocabulary=[7, 3, -2], output_mode="count")(integers),
+    ]
+    model = fnn.Model([numbers, integers], fnn.Concatenate()(parts))
+    here = model.predict([x, codes])
+    close([model.predict([x, codes], device="cuda")], [here])
+
+
 def test_attention_agrees_with_the_cpu():
     rng, found = np.random.default_rng(6), []
     x, y = rng.standard_normal((6, 5, 3)).astype(np.float32), rng.standard_normal((6, 5, 3)).astype(np.float32)

@@ -308,12 +308,13 @@ def _loss_cases(op: str, tables: tuple, x: Make, target: Make, bound: Bound, **m
         for per_sample, optional in MODES[: 4 if rows == 1 else 5]:
             per_sample = per_sample or (11 if rows == 33 else rows)
             dims = {"rows": rows, "cols": cols, "per_sample": per_sample, "samples": rows // per_sample}
+            dims |= {"divisor": 2} if op == "loss" else {}
             case(op, dims, optional=optional, special={"x": x, "target": target, **weights},
                  bound=Bound(bound.relative, bound.absolute + cols / 4), **more)  # fmt: skip
 
 
 for variant, ((x, target), parameter) in LOSSES.items():
-    params = {"scale": 0.37, "row_factor": 0.5, "a": parameter}
+    params = {"scale": 0.37, "a": parameter}
     _loss_cases("loss", TABLES, x, target, Bound(32, 4), variant=variant, params=params)
 
 

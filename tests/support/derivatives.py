@@ -39,7 +39,7 @@ def _norm(op: str, wrt: str, output: str) -> Derivative:
 
 def _scan(op: str, wrt: str, output: str) -> Derivative:
     """Describe a gradient of a recurrent layer."""
-    operands = {name: name for name in ("dy", "kept", "w", "start", "mask")}
+    operands = {name: name for name in ("dy", "gates", "kept", "w", "start", "mask")}
     return Derivative(wrt, f"{op}_grad", output, operands, dims={"ends": 1})
 
 

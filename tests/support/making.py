@@ -43,6 +43,8 @@ class Case:
     index: np.ndarray | None = None
     make_arrays: Callable[[str], dict[int, np.ndarray]] = lambda dtype: {}
     note: str = ""
+    #: whether outputs lie over inputs where they may
+    in_place: bool = False
 
     @cached_property
     def id(self) -> str:

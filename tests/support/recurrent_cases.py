@@ -25,8 +25,9 @@ def recurrent_cases() -> Iterator[Case]:
     """Iterate over the cases."""
     for op in GATES:
         for number, (batch, steps, units) in enumerate(SIZES):
-            for given in _forms(op, number):
-                yield from _of({"batch": batch, "steps": steps, "units": units}, op, *given)
+            sizes = {"batch": batch, "steps": steps, "units": units}
+            for place, given in enumerate(_forms(op, number), number // 2):
+                yield from _of(sizes, op, *given, in_place=place % 2 == 1)
 
 
 def _forms(op: str, number: int) -> Iterator[tuple[str, bool, frozenset[str], bool, bool, bool]]:
@@ -47,21 +48,24 @@ def _forms(op: str, number: int) -> Iterator[tuple[str, bool, frozenset[str], bo
 
 def _of(
     sizes: Mapping[str, int], op: str, variant: str, backwards: bool, optional: frozenset[str], given: bool,
-    noisy: bool, after: bool,
+    noisy: bool, after: bool, in_place: bool,
 ) -> Iterator[Case]:  # fmt: skip
     states = STATES[op] if given else 0
     dims = {**sizes, "wide": GATES[op] * sizes["units"], "starts": max(1, states + noisy), "states": states}
     dims |= {
         "reverse": int(backwards),
-        **({"after": int(after), "biases": 1 + after, "slots": 5 + noisy} if op == "gru" else {}),
+        **({"after": int(after), "biases": 1 + after, "slots": 2 + noisy} if op == "gru" else {}),
     }
     params = {"a": 0.0, "ra": 0.0} if op != "simple_rnn" else {"a": 0.0}
     if op == "lstm" and "last" in optional:
         optional |= {"cell"}
+    if "kept" in optional:
+        optional |= {"gates"}
     special = {"mask": _mask, "w": uniform(-0.4, 0.4), "start": uniform(0.2, 1.2)}
-    note = "-".join(name for name, told in (("dropout", noisy), ("before", not after)) if told)
+    note = "-".join(name for name, told in (("dropout", noisy), ("before", not after), ("in place", in_place)) if told)
     bound = Bound(64, 16 + 8 * sizes["steps"] * sizes["units"] ** 0.5)
-    yield Case(op, {**dims}, params, variant=variant, optional=optional, special=special, bound=bound, note=note)
+    yield Case(op, {**dims}, params, variant=variant, optional=optional, special=special, bound=bound, note=note,
+               in_place=in_place)  # fmt: skip
     if "kept" not in optional:
         return
     wanted = {"dstart"} if states else set()
@@ -69,9 +73,9 @@ def _of(
     for ends in (0, STATES[op]):
         seeds = {"dlast"} if ends else {"dy"}
         seeds |= {"dy"} if ends and "y" in optional else set()
-        more = {"kept": uniform(0.1, 0.9)}
+        more = {"gates": uniform(0.1, 0.9), "kept": uniform(0.1, 0.9)}
         yield Case(
             f"{op}_grad", {**dims, "ends": max(ends, 1)}, params, variant=variant,
             optional=frozenset({*wanted, *seeds, *(optional & {"start", "mask"})}), special={**special, **more},
-            bound=bound, note=note,
+            bound=bound, note=note, in_place=in_place,
         )  # fmt: skip

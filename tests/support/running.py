@@ -49,7 +49,7 @@ def build(case, dtype: str) -> Program:
     operands: dict[str, int] = {}
     values = []
     for spec in op.operands:
-        if spec.name not in case.operands:
+        if spec.name not in case.operands or (case.in_place and spec.over):
             continue
         if spec.kind == "any":
             operands[spec.name] = encode(Buffer.INDEX if spec.name == "index" else Buffer.DATA, 0)
@@ -62,6 +62,8 @@ def build(case, dtype: str) -> Program:
         if buffer == Buffer.ARENA:
             values.append(Value(spec.name, offset, nbytes, 0, 0))
         ends[buffer] = offset + align(nbytes) + GUARD
+    operands |= {spec.name: operands[spec.over] for spec in op.operands
+                 if case.in_place and spec.over and spec.name in case.operands}  # fmt: skip
     mapped = KernelKey(case.map_kind, dtype, case.formula) if case.formula else None
     drafts = [RecordDraft(case.op, operands, case.dims, case.params, case.flags, case.variant, mapped, case.id)]
     if case.steps > 1:

@@ -15,8 +15,8 @@ from fastnn.addresses import place
 from fastnn.backend.devices import is_on_gpu, received
 from fastnn.data import frames
 from fastnn.data.kinds import list_of
-from fastnn.layers.architecture import InputSpec
 from fastnn.layers.open_shapes import fits
+from fastnn.layers.ranges import InputSpec
 from fastnn.losses.function import target_shape
 from fastnn.losses.targets import ElementError, check_elements
 from fastnn.lower.task import Source

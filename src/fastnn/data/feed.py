@@ -16,7 +16,7 @@ from fastnn.data.arrays import Rows, Targets
 from fastnn.data.lengths import Lengths
 from fastnn.data.sample_weights import weights_by_output
 from fastnn.errors import InputNotFiniteError
-from fastnn.layers.architecture import InputSpec
+from fastnn.layers.ranges import InputSpec
 from fastnn.lower.task import Request, TargetLayout, WeightLayout
 from fastnn.objective.objective import Objective
 

@@ -56,7 +56,7 @@ class Initializer:
         if not isinstance(rng, np.random.Generator):
             raise TypeError(f"rng: expected a numpy.random.Generator, got {type(rng).__name__}")
         values = self._sample(checks.shape("shape", shape), rng)
-        return np.ascontiguousarray(casts.cast(values, name, type(self).__name__))
+        return np.asarray(casts.cast(values, name, type(self).__name__), order="C")
 
     def _sample(self, shape: tuple[int, ...], rng: np.random.Generator) -> npt.NDArray[np.float64]:
         raise NotImplementedError(f"{type(self).__name__} does not define __call__(shape, rng, dtype)")

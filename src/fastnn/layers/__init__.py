@@ -8,6 +8,11 @@ A module's `__all__` lists its layers. They are here and in `fastnn`, except tho
 from fastnn.hints import install
 from fastnn.layers import core, custom, function, integers, lora, merge, normalization, random
 from fastnn.layers.base import Layer, ParameterSpec
+from fastnn.layers.columns import encoding, intervals, lookup, scaling
+from fastnn.layers.columns.encoding import *
+from fastnn.layers.columns.intervals import *
+from fastnn.layers.columns.lookup import *
+from fastnn.layers.columns.scaling import *
 from fastnn.layers.core import *
 from fastnn.layers.core import InputLayer
 from fastnn.layers.custom import *
@@ -40,6 +45,10 @@ from fastnn.layers.transformers.positions import *
 
 __all__ = ["ConstantLayer", "InputLayer", "Layer", "Operation", "ParameterSpec", "Symbol"]
 __all__ += attention.__all__
+__all__ += encoding.__all__
+__all__ += intervals.__all__
+__all__ += lookup.__all__
+__all__ += scaling.__all__
 __all__ += core.__all__
 __all__ += custom.__all__
 __all__ += function.__all__

@@ -6,18 +6,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np
-
 from fastnn.graph.extent import Extent
 from fastnn.graph.graph import Graph, Tensor
 from fastnn.layers.base import Layer, ParameterSpec, Scope, Shape
 from fastnn.layers.core import InputLayer
 from fastnn.layers.naming import unique_labels
 from fastnn.layers.open_shapes import Result, filled, is_open, usual_first
+from fastnn.layers.ranges import InputSpec, narrow
 from fastnn.layers.symbols import Part, Symbol, results_of
 from fastnn.locks import cached_property
-
-INT64 = np.iinfo(np.int64)
 
 
 @dataclass(frozen=True)
@@ -42,27 +39,6 @@ class Call:
     def result(self) -> Result:
         """The output."""
         return Result(self.shape, self.kind, self.batched, self.tried)
-
-
-@dataclass(frozen=True)
-class InputSpec:
-    """Description of one of a model's inputs.
-
-    Attributes
-    ----------
-    kind : {"real", "int64"}
-    low, high : int
-        Of integers: the least and the greatest that all layers take.
-    narrowest : str
-        The layer that sets the bounds; empty if none does.
-    """
-
-    name: str
-    shape: Shape
-    kind: str = "real"
-    low: int = INT64.min
-    high: int = INT64.max
-    narrowest: str = ""
 
 
 @dataclass(frozen=True)
@@ -241,26 +217,13 @@ class Architecture:
         Raises
         ------
         ValueError
-            When the layers that take an input have no integer in common.
+            When the layers that take an input have no integer in common, or a layer does not take those of another.
         """
         specs = {
             call: InputSpec(name, self.calls[call].shape, self.calls[call].kind)
             for call, name in zip(self.inputs, self.input_names, strict=True)
         }
-        # layers that return integers return those of an input, in another shape; ops compute others
-        origin = {call: call for call in specs}
-        for index, call in enumerate(self.calls):
-            shapes = [self.example.calls[x].shape for x in call.inputs]
-            for position, x in enumerate(call.inputs):
-                if self.calls[x].kind != "int64":
-                    continue
-                if x not in origin:
-                    continue
-                if call.kind == "int64":
-                    origin[index] = origin[x]
-                bounds = self.layers[call.layer].input_range(position, *shapes)
-                if bounds is not None:
-                    specs[origin[x]] = _narrowed(specs[origin[x]], *bounds, self.labels[call.layer])
+        narrow(specs, self.calls, [call.shape for call in self.example.calls], self.layers, self.labels)
         return tuple(specs[call] for call in self.inputs)
 
     @property
@@ -422,19 +385,6 @@ def _tensors(made: Any, uses: Sequence[Call], label: str) -> list[Tensor]:
             gives, promised = ([one[:2] for one in part] for part in (gives, promised))
         raise ValueError(f"layer {label!r}: apply gave {gives}, expected {promised} from output_shape and output_kind")
     return found
-
-
-def _narrowed(spec: InputSpec, low: int, high: int, layer: str) -> InputSpec:
-    """Return an input with the bounds that one more layer sets."""
-    if low <= spec.low and high >= spec.high:
-        return spec
-    both = max(low, spec.low), min(high, spec.high)
-    if both[0] > both[1]:
-        raise ValueError(
-            f"input {spec.name!r}: layer {layer!r} takes integers from {low} to {high}, layer {spec.narrowest!r} from "
-            f"{spec.low} to {spec.high}: none fits both"
-        )
-    return replace(spec, low=both[0], high=both[1], narrowest=layer)
 
 
 def _topological(inputs: Sequence[Symbol], outputs: Sequence[Symbol]) -> list[Symbol]:

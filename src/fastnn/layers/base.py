@@ -202,7 +202,14 @@ class Layer:
         """Return the least and greatest integer that the input at a position may hold; None if any will do.
 
         Data are checked against it before anything runs. A layer that returns integers has to return those that it is
-        given: then the range is that of the model's input.
+        given, or to define `output_range`: then the range is that of the model's input.
+        """
+        return None
+
+    def output_range(self, *shapes: Shape) -> tuple[int, int] | None:
+        """Return the least and greatest integer of the output, if these are others than those that it is given.
+
+        They have to be those that the layers after it take.
         """
         return None
 

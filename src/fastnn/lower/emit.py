@@ -383,12 +383,13 @@ def _loss(e: Emitter, node: Node) -> list[Draft]:
         op = f"{op}_labels" if target.kind == "int64" else op
     else:
         op, variant = "loss", op
-        params["row_factor"] = 1.0 / x.columns if node.attrs["row_mean"] else 1.0
         values = node.attrs["parameters"]
         params |= dict(zip(("a", "b")[: len(values)], values, strict=True))  # a record has no room for a third
     operands: Operands = {"row_loss": row_loss, "dx": e.if_used(dx), "x": x}
     operands |= {"target": target, "weight": weight}
     dims = {"cols": x.columns, **e.weighing(rows, weight)}
+    if op == "loss":
+        dims["divisor"] = x.columns if node.attrs["row_mean"] else 1
     return [Draft(op, operands, dims, params, variant=variant, label=node.label)]
 
 

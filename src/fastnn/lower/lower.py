@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
@@ -16,6 +17,7 @@ from fastnn.lower.task import Task
 from fastnn.lower.views import in_place
 from fastnn.program.chains import Chain
 from fastnn.program.layout import Buffer, encode
+from fastnn.program.opcodes import OPS
 from fastnn.program.program import Program, RecordDraft, Value, make_program
 from fastnn.program.record import ITEM_SIZES
 from fastnn.program.verify import verify
@@ -34,7 +36,7 @@ class Rewritten:
     notes : list of str
         What was merged, and what is read or written in place.
     roots : mapping of tensor id to tensor id
-        For the outputs of reshapes the tensors whose memory they see.
+        For the outputs of reshapes, and those that are written over an input, the tensors whose memory they have.
     used : set of tensor ids
         What anything reads.
     groups : list of Group
@@ -64,6 +66,8 @@ def rewrite(task: Task) -> Rewritten:
     nodes = [node for node in nodes if node.op != "reshape"]
     used = frozenset(x.id for node in nodes for x in node.inputs if x is not None) | frozenset(kept)
     used |= frozenset(roots.get(tensor, tensor) for tensor in used)
+    over = _written_over(nodes, roots, {*kept, *task.places})
+    roots = {tensor: over.get(root, root) for tensor, root in roots.items()} | over
     groups: list[chains.Group] = []
     if CHAINED:
         nodes, groups = chains.group(nodes, chains.Keys(roots, task.places), task.accumulating)
@@ -147,6 +151,24 @@ def _aliases(nodes: list[Node]) -> dict[int, int]:
             source = node.inputs[0].id
             roots[node.outputs[0].id] = roots.get(source, source)
     return roots
+
+
+def _written_over(nodes: list[Node], roots: dict[int, int], elsewhere: set[int]) -> dict[int, int]:
+    """Map outputs to the inputs in whose place they are written: those that nothing else reads, in the arena."""
+    readers = Counter(roots.get(x.id, x.id) for node in nodes for x in node.inputs if x is not None)
+    found: dict[int, int] = {}
+    for node in nodes:
+        op = OPS.get(node.op)
+        if op is None or not any(spec.over for spec in op.operands):
+            continue
+        written, read = ([spec for spec in op.operands if spec.access == access] for access in ("write", "read"))
+        inputs = {spec.name: x for spec, x in zip(read, node.inputs, strict=False) if x is not None}
+        for spec, y in zip(written, node.outputs, strict=False):
+            if spec.over in inputs:
+                root = roots.get(inputs[spec.over].id, inputs[spec.over].id)
+                if readers[root] == 1 and not {root, y.id} & elsewhere:
+                    found[y.id] = found.get(root, root)
+    return found
 
 
 def _lives(drafts: list[Draft], roots: dict[int, int], task: Task) -> dict[int, Life]:

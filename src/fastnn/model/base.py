@@ -28,7 +28,7 @@ from fastnn.training.history import History
 from fastnn.training.state import TrainingState, state_of
 
 # attributes that may be assigned: a misspelt name would otherwise be ignored silently
-_ATTRIBUTES = ("history", "name", "stop_training", "trainable")
+_ATTRIBUTES = ("history", "name", "preparation", "stop_training", "trainable")
 
 
 # stands for every layer, because None could be the name of a layer without a name

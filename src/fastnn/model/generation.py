@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from fastnn import casts, checks, seeding
 from fastnn.hints import explained
-from fastnn.layers.architecture import Architecture, InputSpec
+from fastnn.layers.architecture import Architecture
+from fastnn.layers.ranges import InputSpec
 from fastnn.locks import importing
 from fastnn.model.extras import ExtrasMixin
 from fastnn.model.sampling import Sampling

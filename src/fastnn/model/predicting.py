@@ -12,8 +12,8 @@ from fastnn.console import quantities, say
 from fastnn.hints import explained
 from fastnn.layers.symbols import Symbol
 from fastnn.layers.tracing import Traced
-from fastnn.model.gradients import GradientsMixin
 from fastnn.model.nesting import applied, check_symbols
+from fastnn.model.prepared import PreparedMixin
 from fastnn.objective.objective import as_list
 from fastnn.runtime import feeds, sweep
 from fastnn.runtime.calls import prediction
@@ -21,7 +21,7 @@ from fastnn.runtime.reading import reads
 from fastnn.training import iterables
 
 
-class PredictingMixin(GradientsMixin):
+class PredictingMixin(PreparedMixin):
     """A network that predicts and is evaluated; `fastnn.Model` adds training."""
 
     def reset_states(self) -> None:
@@ -67,7 +67,8 @@ class PredictingMixin(GradientsMixin):
         Parameters
         ----------
         x, y, sample_weight
-            As for `fit`; x may be an iterable of batches.
+            As for `fit`; x may be an iterable of batches. If the model has a `preparation`, x may be a data frame with
+            the target.
         batch_size : int, optional
             Rows at a time, 256 by default, or as many as stateful layers have states of; changes the result only by
             rounding, unless `steps` is given, layers are stateful, or rows depend on each other, as in a loss that is
@@ -85,6 +86,7 @@ class PredictingMixin(GradientsMixin):
             As for `fit`. The order of the rows does not matter.
         """
         steps, batch_size = _rows_of_steps(steps, batch_size)
+        x, y = self._prepared_pair(x, y)
         iterable = iterables.are_given(self._state, x, listed=y is None)
         if self._state.compiled is not None:
             x = iterables.build_for_data(self, x, iterable, pairs=True)
@@ -172,7 +174,7 @@ class PredictingMixin(GradientsMixin):
         Parameters
         ----------
         x : array of shape (n, *input_shape), list or dict of arrays, or an iterable of batches of inputs
-            Batches may be tuples (x, y), as for `fit`.
+            Batches may be tuples (x, y), as for `fit`. If the model has a `preparation`, also a data frame as it is.
         batch_size : int, optional
             Rows at a time, by default 256, or fewer large images, or as many as stateful layers have states of; changes
             the result only by rounding, unless `steps` is given, layers are stateful, or rows depend on each other, as
@@ -202,6 +204,8 @@ class PredictingMixin(GradientsMixin):
                     result = prediction.otherwise(self._prediction, x)
                 if result is not False:
                     return result
+        if self._state.preparation is not None:
+            x = self._prepared(x)
         steps, batch_size = _rows_of_steps(steps, batch_size)
         return self._predict(x, batch_size, steps, lengths)
 

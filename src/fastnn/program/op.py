@@ -2,8 +2,8 @@
 
 An operand is written `name[dim,dim]`, or `name[dim:stride,dim:stride]` with the distances between neighbours along axes
 (the first dimension is then that of all axes together); `name?` may be absent; `name:int64` or `name:float64` has that
-dtype instead of the program's own (`real`), and `name:any` is described by the record's variant. A dimension is written
-`name`; `name?` may be zero, and `name~` may be any integer.
+dtype instead of the program's own (`real`), and `name:any` is described by the record's variant. `name=input` may lie
+where that input does, as a whole. A dimension is written `name`; `name?` may be zero, and `name~` may be any integer.
 """
 
 from __future__ import annotations
@@ -33,6 +33,8 @@ class Operand:
     strides : tuple of str
         The dimensions that say how many elements neighbours along each axis are apart; none if the operand is dense.
         The size of the first axis is then the first dimension of the shape divided by the others.
+    over : str
+        The input in whose place an output may be written, or empty.
     """
 
     name: str
@@ -41,6 +43,7 @@ class Operand:
     shape: tuple[str | int, ...]
     optional: bool
     strides: tuple[str, ...] = ()
+    over: str = ""
 
     def axes(self, dims: Mapping[str, int]) -> tuple[int, ...]:
         """Return the sizes of axes for dimensions."""
@@ -262,13 +265,16 @@ class Table:
             raise ValueError(f"op {name!r} is elementwise, but does not make one real output in parts of its elements")
         strides = [stride for operand in operands for stride in operand.strides]
         sized = [size for shape in named for size in shape]
+        shapes = {operand.name: operand.shape for operand in operands if operand.access == "read"}
+        if any(operand.over and shapes.get(operand.over) != operand.shape for operand in operands):
+            raise ValueError(f"op {name!r} has an output in the place of what is no input of the same shape")
         for size in (*sized, *strides, *op.elements, *op.multiply_adds, *cut):
             if size not in op.dims:
                 raise ValueError(f"op {name!r} has an unknown dimension {size!r}")
         self.ops[name] = op
 
 
-_OPERAND = re.compile(r"(\w+)(\?)?(?::(\w+))?\[([\w,:]*)\]")
+_OPERAND = re.compile(r"(\w+)(\?)?(?:=(\w+))?(?::(\w+))?\[([\w,:]*)\]")
 
 
 def _operands(text: str, access: str) -> tuple[Operand, ...]:
@@ -277,11 +283,11 @@ def _operands(text: str, access: str) -> tuple[Operand, ...]:
         match = _OPERAND.fullmatch(word)
         if match is None:
             raise ValueError(f"operand {word!r} is not of the form name[dim,dim]")
-        name, optional, kind, shape = match.groups()
+        name, optional, over, kind, shape = match.groups()
         axes = [axis.partition(":") for axis in shape.split(",") if axis]
         sizes = tuple(int(size) if size.isdigit() else size for size, _, _ in axes)
         strides = tuple(stride for _, _, stride in axes if stride)
         if len(strides) not in (0, len(axes)):
             raise ValueError(f"operand {word!r} has strides along some of its axes only")
-        found.append(Operand(name, access, kind or "real", sizes, bool(optional), strides))
+        found.append(Operand(name, access, kind or "real", sizes, bool(optional), strides, over or ""))
     return tuple(found)

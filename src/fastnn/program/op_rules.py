@@ -183,7 +183,7 @@ def scan_rule(gates: int, states: int) -> Rule:
             return f"begins with {given} states among {dims['starts']} arrays"
         if max(dims["reverse"], dims.get("after", 0)) > 1:
             return "has flags that are neither 0 nor 1"
-        if dims.get("slots", 0) not in (0, 5 + dims["starts"] - given if "start" in operands else 5):
+        if dims.get("slots", 0) not in (0, 2 + dims["starts"] - given if "start" in operands else 2):
             return f"keeps {dims['slots']} arrays of each step"
         if "bias" in operands and dims["biases"] != 1 + dims["after"]:
             return f"has {dims['biases']} biases, expected {1 + dims['after']}"

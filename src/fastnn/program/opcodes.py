@@ -185,37 +185,38 @@ _op("one_hot", outputs="y[rows,cols]", inputs="index:int64[rows]", dims="rows co
 # All time steps of a batch. `z` are the products of the inputs with their kernel, and the bias; `w` is the recurrent
 # kernel, with the columns of the gates as Keras has them. `start` holds `states` initial states of a sample, and the
 # factors of recurrent dropout if it has one array more. Where `mask` is 0, states are carried on; where it is negative,
-# they are zero before the step. `reverse` goes from the last step to the first. `kept` is what the gradient needs:
-# activated gates, and the states before each step, of the first of them what is multiplied by `w`. A parameter `a` is
-# that of the activation function, `ra` that of the gates'.
+# they are zero before the step. `reverse` goes from the last step to the first. The gradient needs the activated
+# `gates`, which may lie where `z` was, and what is `kept`: the states before each step, of the first of them what is
+# multiplied by `w`. A parameter `a` is that of the activation function, `ra` that of the gates'.
 _SCAN = "batch steps units wide starts? states? reverse?"
 _STEPS = "[batch,steps,units]"
 _START = "start?[batch,starts,units] mask?[batch,steps]"
 _GATES = "z[batch,steps,wide] w[units,wide]"
-_op("simple_rnn", outputs=f"y?{_STEPS} last?[batch,units] kept?[batch,steps,2,units]", inputs=f"{_GATES} {_START}",
+_ACTIVATED = "gates?=z[batch,steps,wide]"
+_op("simple_rnn", outputs=f"y?{_STEPS} last?[batch,units] {_ACTIVATED} kept?{_STEPS}", inputs=f"{_GATES} {_START}",
     dims=_SCAN, params="a", variants="activation", multiply_adds="batch steps units wide", shared="batch",
     rule=scan_rule(1, 1))  # fmt: skip
 # z, r, h; of what is kept the state before each step comes last, if dropout makes it another than what is multiplied;
 # with `after` r is a factor of the product of the state, which has a second bias then, else of the state
-_op("gru", outputs=f"y?{_STEPS} last?[batch,units] kept?[batch,steps,slots,units]",
+_op("gru", outputs=f"y?{_STEPS} last?[batch,units] {_ACTIVATED} kept?[batch,steps,slots,units]",
     inputs=f"{_GATES} bias?[biases,wide] {_START}", dims=f"{_SCAN} slots after? biases?", params="a ra",
     variants="activations", multiply_adds="batch steps units wide", shared="batch", rule=scan_rule(3, 1))  # fmt: skip
 # i, f, c, o; `cell` is the last state of the cells
-_op("lstm", outputs=f"y?{_STEPS} last?[batch,units] cell?[batch,units] kept?[batch,steps,6,units]",
+_op("lstm", outputs=f"y?{_STEPS} last?[batch,units] cell?[batch,units] {_ACTIVATED} kept?[batch,steps,2,units]",
     inputs=f"{_GATES} {_START}", dims=_SCAN, params="a ra", variants="activations",
     multiply_adds="batch steps units wide", shared="batch", rule=scan_rule(4, 2))  # fmt: skip
 # `dz` is zero where the mask is; `dlast` is the gradient of the last state, and of the last cells if there is one
-_SCAN_GRAD = f"dy?{_STEPS} dlast?[batch,ends,units]"
-_op("simple_rnn_grad", outputs="dz[batch,steps,wide] dstart?[batch,states,units]",
-    inputs=f"{_SCAN_GRAD} kept[batch,steps,2,units] w[units,wide] {_START}", dims=f"{_SCAN} ends?", params="a",
+_SCAN_GRAD = f"dy?{_STEPS} dlast?[batch,ends,units] gates[batch,steps,wide]"
+_op("simple_rnn_grad", outputs="dz=gates[batch,steps,wide] dstart?[batch,states,units]",
+    inputs=f"{_SCAN_GRAD} w[units,wide] {_START}", dims=f"{_SCAN} ends?", params="a",
     variants="activation", multiply_adds="batch steps units wide", shared="batch", rule=scan_rule(1, 1))  # fmt: skip
 # the gradients of the product of the state with the columns of h, of z, of r, and of the inputs' with those of h
 _op("gru_grad", outputs="dz[batch,steps,4,units] dstart?[batch,states,units]",
     inputs=f"{_SCAN_GRAD} kept[batch,steps,slots,units] w[units,wide] {_START}", dims=f"{_SCAN} slots ends? after?",
     params="a ra", variants="activations", multiply_adds="batch steps units wide", shared="batch",
     rule=scan_rule(3, 1))  # fmt: skip
-_op("lstm_grad", outputs="dz[batch,steps,wide] dstart?[batch,states,units]",
-    inputs=f"{_SCAN_GRAD} kept[batch,steps,6,units] w[units,wide] {_START}", dims=f"{_SCAN} ends?",
+_op("lstm_grad", outputs="dz=gates[batch,steps,wide] dstart?[batch,states,units]",
+    inputs=f"{_SCAN_GRAD} kept[batch,steps,2,units] w[units,wide] {_START}", dims=f"{_SCAN} ends?",
     params="a ra", variants="activations", multiply_adds="batch steps units wide", shared="batch",
     rule=scan_rule(4, 2))  # fmt: skip
 
@@ -313,10 +314,10 @@ _op("normalize_columns_grad", outputs="dx[rows,cols]",
 
 # --- losses ---------------------------------------------------------------------------------------------
 # row_loss is not weighted; dx is the gradient of scale * sum_i(weight_i * row_loss_i); a sample has
-# `per_sample` rows, which share its weight
+# `per_sample` rows, which share its weight. Sums of elements are divided by `divisor`.
 _LOSS = "rows cols per_sample samples"
 _op("loss", outputs="row_loss[rows] dx?[rows,cols]", inputs="x[rows,cols] target[rows,cols] weight?[samples]",
-    dims=_LOSS, params="scale row_factor a b", per_row="scale", variants="loss formula", rate=6.0,
+    dims=f"{_LOSS} divisor", params="scale a b", per_row="scale", variants="loss formula", rate=6.0,
     shared="rows")  # fmt: skip
 _op("cross_entropy", outputs="row_loss[rows] dx?[rows,cols]",
     inputs="x[rows,cols] target[rows,cols] weight?[samples]", dims=_LOSS,

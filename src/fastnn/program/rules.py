@@ -47,6 +47,7 @@ def broken_place(views: Sequence[OperandView]) -> str | None:
             continue
         for other in views:
             apart = out.offset + out.nbytes <= other.offset or other.offset + other.nbytes <= out.offset
-            if other is not out and other.buffer == out.buffer and not apart:
+            allowed = out.spec.over == other.spec.name and out.offset == other.offset
+            if other is not out and other.buffer == out.buffer and not apart and not allowed:
                 return f"writes {out.spec.name!r} over {other.spec.name!r}"
     return None

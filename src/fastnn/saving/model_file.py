@@ -24,7 +24,7 @@ from fastnn.saving import container
 from fastnn.saving.networks import Kinds, Tensors, copy_into, describe_network, network_from, tensor_of
 from fastnn.saving.position import COUNTERS, check_callbacks, check_position, check_run, check_samples
 from fastnn.training.history import History
-from fastnn.training.state import Compiled, M, Trainable, TrainingState, state_of, take_options
+from fastnn.training.state import Compiled, M, Trainable, TrainingState, state_of, take_options, take_preparation
 
 
 def save(
@@ -57,6 +57,9 @@ def describe(
             document["training"] = _training(state, tensors)
         if options is not None:
             document["options"] = options
+        # files of models without it are as they have always been
+        if state.preparation is not None:
+            document["preparation"] = to_config(state.preparation)
         return tensors, document
 
 
@@ -126,6 +129,14 @@ def model_from(
     """
     model = network_from(kind, tensors, document, kinds)
     take_options(model, document.get("options"))
+    prepared = document.get("preparation")
+    if prepared is not None:
+        from fastnn.tables.preparation import Preparation  # which registers its classes
+
+        found = from_config(prepared, REGISTRY["preparation"], "preparation")
+        if not isinstance(found, Preparation):
+            raise ValueError(f"preparation: got {type(found).__name__}")
+        take_preparation(model, found)
     if training and document["training"] is not None:
         _restore(state_of(model), tensors, document["training"], optimizer)
     return model

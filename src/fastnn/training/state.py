@@ -74,6 +74,8 @@ class TrainingState:
         Whether a callback has asked `fit` to end.
     bad_loss : bool
         Whether the latest loss of `train_on_batch` was not finite.
+    preparation : object or None
+        How rows of tables become inputs, of a registered class; files hold it.
     """
 
     runtime: Runtime
@@ -89,6 +91,7 @@ class TrainingState:
         self.callbacks: CallbackList | None = None
         self.resumable: dict[str, Any] | None = None
         self.history: History | None = None
+        self.preparation: Any = None
         self.fitting = self.stop_training = self.bad_loss = False
         self.move(device)
 
@@ -255,6 +258,10 @@ class Trainable:
         if options is not None:
             raise ValueError("a model has no options of functions")
 
+    def _take_preparation(self, preparation: Any) -> None:
+        """Take how rows of tables are prepared, from a file; raises ValueError if it does not fit."""
+        raise ValueError("a function has no preparation")
+
     def _build_for(self, x: Any) -> None:
         """Infer missing shapes from data; a model of symbols has them."""
 
@@ -289,6 +296,11 @@ def allows_any_outputs(kind: type[Trainable]) -> bool:
 def take_options(model: Trainable, options: Any) -> None:
     """Restore what `options_of` gave; raises ValueError for anything else."""
     model._take_options(options)
+
+
+def take_preparation(model: Trainable, preparation: Any) -> None:
+    """Give a model the preparation of a file; raises ValueError if it does not fit."""
+    model._take_preparation(preparation)
 
 
 def build_for(model: Trainable, x: Any) -> None:

@@ -9,6 +9,7 @@ from fastnn.graph.extent import Extent, Size
 from fastnn.graph.graph import Graph, Node, Tensor, output
 from fastnn.graph.ops.reductions import broadcast_to
 from fastnn.graph.ops.strided import (
+    Range,
     along,
     axis_of,
     expand_dims,
@@ -93,7 +94,30 @@ def stack(graph: Graph, inputs: Sequence[Tensor], axis: int, label: str) -> Tens
         shapes = ", ".join(str(x.whole) for x in inputs)
         raise ValueError(f"stack: all tensors must have the same shape, got {shapes}")
     place = axis_of(axis, len(inputs[0].whole) + 1, "stack")
+    whole = _side_by_side(graph, inputs, place, label)
+    if whole is not None:
+        return reshape(graph, whole, (*whole.whole[:place], len(inputs), *inputs[0].whole[place:]), label)
     return concatenate(graph, [expand_dims(graph, x, place, label) for x in inputs], place, label)
+
+
+def _side_by_side(graph: Graph, parts: Sequence[Tensor], axis: int, label: str) -> Tensor | None:
+    """Take equal slices of a tensor that follow each other along an axis as one slice, or return None."""
+    nodes = [node for node in map(graph.producer, parts) if node is not None and node.op == "slice"]
+    if len(nodes) < len(parts) or any(node.inputs[0] is not nodes[0].inputs[0] for node in nodes):
+        return None
+    first, (x, *_) = nodes[0].attrs["ranges"], nodes[0].inputs
+    # an axis of the tensor, not one that it was reshaped to
+    if x is None or axis == len(first) or parts[0].whole != tuple(count for _, _, count in first):
+        return None
+    start, _, count = first[axis]
+
+    def part(begin: Size, size: Size) -> tuple[Range, ...]:
+        return (*first[:axis], (begin, 1, size), *first[axis + 1 :])
+
+    if any(node.attrs["ranges"] != part(start + number * count, count) for number, node in enumerate(nodes)):
+        return None
+    whole = part(start, len(parts) * count)
+    return sliced(graph, x, whole, [size for _, _, size in whole], label)
 
 
 def split(graph: Graph, x: Tensor, sections: int | Sequence[Size], axis: int, label: str) -> list[Tensor]:

@@ -25,7 +25,7 @@ def loss(kit: Kit, variant: str) -> Callable[..., Any]:
     """Sum (or average) an elementwise formula over every row."""
     ROW_LOSS, DX, X, TARGET, WEIGHT = kit.words("row_loss dx x target weight")
     ROWS, COLS, PER_SAMPLE = kit.words("rows cols per_sample")
-    SCALE, ROW_FACTOR, PARAM_A, PARAM_B = kit.words("scale row_factor a b")
+    SCALE, DIVISOR, PARAM_A, PARAM_B = kit.words("scale divisor a b")
     at, real = kit.at, kit.real
     users = custom.find(variant)
     if users is not None:
@@ -38,8 +38,8 @@ def loss(kit: Kit, variant: str) -> Callable[..., Any]:
         r, params = int64_pointer(record), float64_pointer(record)
         cols, per_sample = r[COLS], r[PER_SAMPLE]
         a, b = real(params[PARAM_A]), real(params[PARAM_B])
-        factor = real(params[ROW_FACTOR])
-        scale = real(params[SCALE] * params[ROW_FACTOR])
+        factor = real(1.0 / r[DIVISOR])
+        scale = real(params[SCALE] * (1.0 / r[DIVISOR]))
         # parts of 64 rows: then each element is computed by the same instructions, whatever the number of parts
         first, last = part(r[ROWS], ith, nth)
         row_loss, x, target = (

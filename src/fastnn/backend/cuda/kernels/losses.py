@@ -58,7 +58,7 @@ def _weighting(kit: Kit) -> Any:
 def loss(kit: Kit) -> list[Stage]:
     """Sum (or average) an elementwise formula over every row."""
     ROW_LOSS, DX, X, TARGET, ROWS, COLS = kit.words("row_loss dx x target rows cols")
-    SCALE, ROW_FACTOR, PARAM_A, PARAM_B = kit.words("scale row_factor a b")
+    SCALE, DIVISOR, PARAM_A, PARAM_B = kit.words("scale divisor a b")
     r, real, store_one, weight_of = row_functions(kit), kit.real, kit.store, _weighting(kit)
     place, load, store, stride, team_total, inside = r.place, r.load, r.store, r.stride, r.total, r.inside
     value, gradient = custom_code.loss(kit.variant, real) or losses.define(real, formula, kit.math)[kit.variant]
@@ -66,7 +66,7 @@ def loss(kit: Kit) -> list[Stage]:
 
     def loss(record, context):
         x_at, target_at, dx_at, cols = record[X], record[TARGET], record[DX], record[COLS]
-        a, b, factor = real(as_double(record[PARAM_A])), real(as_double(record[PARAM_B])), as_double(record[ROW_FACTOR])
+        a, b, factor = real(as_double(record[PARAM_A])), real(as_double(record[PARAM_B])), 1.0 / record[DIVISOR]
         row, begin, i, last, writes = place(record[ROWS], cols)
         end, total = begin + cols, zero
         scale = real(as_double(record[SCALE]) * factor) * weight_of(record, row)

@@ -69,8 +69,8 @@ def _share(i: Instruction) -> Array:
 
 @executes("loss")
 def loss(i: Instruction, counters: Counters) -> None:
-    """Make row_loss = row_factor sum(l(x, target)) and dx = scale weight row_factor l'(x, target)."""
-    x, target, a, factor = i["x"], i["target"], i.params["a"], i.params["row_factor"]
+    """Make row_loss = sum(l(x, target)) / divisor and dx = scale weight / divisor l'(x, target)."""
+    x, target, a, factor = i["x"], i["target"], i.params["a"], 1.0 / i.dims["divisor"]
     formula = arrays.ELEMENTWISE[i.variant]
     values = formula(x, target, a) if i.variant in PARAMETRIC else formula(x, target)
     gradient = GRADIENTS[i.variant](x, target, a)

@@ -6,7 +6,7 @@ cuDNN, which resets the product of the state.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -72,11 +72,12 @@ class _Scan:
             return 1.0
         return np.array(start[:, self.i.dims["states"]])
 
-    def keep(self, t: int, here: Array, *values: Array) -> None:
+    def keep(self, t: int, here: Array, gates: Sequence[Array], *values: Array) -> None:
         """Write what the gradient needs of a step."""
-        kept = self.i.get("kept")
-        if kept is not None:
-            kept[:, t] = np.where(here[..., None], np.stack(values, axis=1), 0.0)
+        for name, parts in (("gates", gates), ("kept", values)):
+            to = self.i.get(name)
+            if to is not None:
+                to[:, t] = np.where(here, np.concatenate(parts, axis=1), 0.0).reshape(to[:, t].shape)
 
     def finish(self, t: int, h: Array) -> None:
         """Write the state after a step."""
@@ -94,7 +95,7 @@ def simple_rnn(i: Instruction, counters: Counters) -> None:
         (h,) = scan.anew(t, h)
         before = h * scan.factors
         made = scan.act(i["z"][:, t] + before @ i["w"])
-        scan.keep(t, here, made, before)
+        scan.keep(t, here, (made,), before)
         h = np.where(here, made, h)
         scan.finish(t, h)
     i.write("last", h)
@@ -111,7 +112,7 @@ def lstm(i: Instruction, counters: Counters) -> None:
         into, forget, new, out = np.split(i["z"][:, t] + before @ i["w"], 4, axis=1)
         into, forget, new, out = scan.gate(into), scan.gate(forget), scan.act(new), scan.gate(out)
         cells = forget * c + into * new
-        scan.keep(t, here, into, forget, new, out, before, c)
+        scan.keep(t, here, (into, forget, new, out), before, c)
         h, c = np.where(here, out * scan.act(cells), h), np.where(here, cells, c)
         scan.finish(t, h)
     i.write("last", h)
@@ -138,7 +139,7 @@ def gru(i: Instruction, counters: Counters) -> None:
         else:
             other = reset * before
             made = scan.act(inputs[:, 2 * units :] + other @ w[:, 2 * units :])
-        scan.keep(t, here, update, reset, made, before, other, *([h] if i.dims["slots"] == 6 else []))
+        scan.keep(t, here, (update, reset, made), before, other, *([h] if i.dims["slots"] == 3 else []))
         h = np.where(here, update * h + (1.0 - update) * made, h)
         scan.finish(t, h)
     i.write("last", h)
@@ -168,7 +169,7 @@ def simple_rnn_grad(i: Instruction, counters: Counters) -> None:
     dh, _ = _seeds(i, scan)
     for t, here in scan.order(back=True):
         dh = _reached(i, t, dh)
-        dz = np.where(here, scan.act_gradient(i["kept"][:, t, 0], dh), 0.0)
+        dz = np.where(here, scan.act_gradient(i["gates"][:, t], dh), 0.0)
         i["dz"][:, t] = dz
         (dh,) = scan.anew(t, np.where(here, scan.factors * (dz @ i["w"].T), dh))
     _write_start(i, dh)
@@ -181,7 +182,8 @@ def lstm_grad(i: Instruction, counters: Counters) -> None:
     dh, dc = _seeds(i, scan)
     for t, here in scan.order(back=True):
         dh = _reached(i, t, dh)
-        into, forget, new, out, _, before = np.moveaxis(i["kept"][:, t], 1, 0)
+        into, forget, new, out = np.split(np.array(i["gates"][:, t]), 4, axis=1)
+        before = i["kept"][:, t, 1]
         squashed = scan.act(forget * before + into * new)
         dcells = dc + scan.act_gradient(squashed, dh * out)
         parts = (
@@ -204,7 +206,8 @@ def gru_grad(i: Instruction, counters: Counters) -> None:
     dh, _ = _seeds(i, scan)
     for t, here in scan.order(back=True):
         dh = _reached(i, t, dh)
-        update, reset, made, before, other, *raw = np.moveaxis(i["kept"][:, t], 1, 0)
+        update, reset, made = np.split(i["gates"][:, t], 3, axis=1)
+        before, other, *raw = np.moveaxis(i["kept"][:, t], 1, 0)
         state = raw[0] if raw else before
         d_new = scan.act_gradient(made, dh * (1.0 - update))
         d_update = scan.gate_gradient(update, dh * (state - made))

@@ -27,21 +27,19 @@ class Cell:
     states : int
         How many states of a sample there are.
     kept : int
-        How many arrays of units the gradient needs of each step, without recurrent dropout.
-    multiplied : int
-        Which of them is multiplied by the recurrent kernel.
+        How many arrays of units the gradient needs of each step besides the gates, without recurrent dropout; the first
+        is multiplied by the recurrent kernel.
     """
 
     op: str
     gates: int
     states: int
     kept: int
-    multiplied: int
 
 
-SIMPLE_RNN = Cell("simple_rnn", 1, 1, 2, 1)
-GRU = Cell("gru", 3, 1, 5, 3)
-LSTM = Cell("lstm", 4, 2, 6, 4)
+SIMPLE_RNN = Cell("simple_rnn", 1, 1, 1)
+GRU = Cell("gru", 3, 1, 2)
+LSTM = Cell("lstm", 4, 2, 2)
 _CELLS = {cell.op: cell for cell in (SIMPLE_RNN, GRU, LSTM)}
 
 
@@ -103,8 +101,9 @@ def scan(
         inputs.insert(2, bias)
     outputs: list[Output] = [output((BATCH, steps, units), f"{label}.y")]
     outputs += [output((BATCH, units), f"{label}.state{number}") for number in range(cell.states)]
-    outputs.append(output((BATCH, steps, kept, units), f"{label}.kept"))
-    return graph.add(cell.op, inputs, outputs, label, formula=formula, **attrs, **numbers)[:-1]
+    outputs.append(output((BATCH, steps, w.whole[1]), f"{label}.gates"))
+    outputs.append(output((BATCH, steps, *((kept,) if kept > 1 else ()), units), f"{label}.kept"))
+    return graph.add(cell.op, inputs, outputs, label, formula=formula, **attrs, **numbers)[:-2]
 
 
 @gradient_of_outputs("simple_rnn", "gru", "lstm")
@@ -114,15 +113,17 @@ def _scan(graph: Graph, node: Node, dys: Gradients, needs: Sequence[bool]) -> Gr
     bias = others.pop(0) if cell is GRU else None
     start, mask = others
     assert z is not None and w is not None
-    dy, *of_states, _ = dys
-    kept, units, steps = node.outputs[-1], attrs["units"], attrs["steps"]
+    dy, *of_states, _, _ = dys
+    (gates, kept), units, steps = node.outputs[-2:], attrs["units"], attrs["steps"]
     ends = _ends(graph, of_states, units, label)
     states = attrs["states"]
     slots = 4 * units if cell is GRU else attrs["wide"]
     outputs = [output((BATCH, steps, slots), f"{label}.dz")]
     outputs += [output((BATCH, states, units), f"{label}.dstart")] if states else []
     attrs["ends"] = 1 if ends is None else ends.whole[1]
-    dz, *dstart = graph.add(f"{cell.op}_grad", (dy, ends, kept, w, start, mask), outputs, label, **attrs)
+    # of one gate it is the state, and the states before are multiplied only
+    read = (gates,) if cell is SIMPLE_RNN else (gates, kept)
+    dz, *dstart = graph.add(f"{cell.op}_grad", (dy, ends, *read, w, start, mask), outputs, label, **attrs)
     into = dz
     if cell is GRU:
         into = sliced(graph, dz, along(dz.whole, 2, (units, 1, 3 * units)), (BATCH, steps, 3 * units), label)
@@ -154,16 +155,18 @@ def _part(graph: Graph, x: Tensor, first: Size, count: Size, label: str) -> Tens
 def _of_kernel(graph: Graph, node: Node, cell: Cell, kept: Tensor, dz: Tensor) -> Tensor:
     """Make the gradient of the recurrent kernel: what was multiplied by it, times the gradients of products."""
     label, units, steps = node.label, node.attrs["units"], node.attrs["steps"]
+    if cell is SIMPLE_RNN:
+        return matmul_tn(graph, kept, dz, label)
     rows = reshape(graph, kept, (BATCH, steps, kept.whole[2] * units), label)
-    before = _part(graph, rows, cell.multiplied * units, units, label)
-    if cell is not GRU:
+    before = _part(graph, rows, 0, units, label)
+    if cell is LSTM:
         return matmul_tn(graph, before, dz, label)
     if node.attrs["after"]:  # of the columns of h, z and r
         found = matmul_tn(graph, before, _part(graph, dz, 0, 3 * units, label), label)
         return concatenate(
             graph, [_part(graph, found, units, 2 * units, label), _part(graph, found, 0, units, label)], 1, label
         )
-    reset = _part(graph, rows, 4 * units, units, label)
+    reset = _part(graph, rows, units, units, label)
     gates = matmul_tn(graph, before, _part(graph, dz, units, 2 * units, label), label)
     return concatenate(graph, [gates, matmul_tn(graph, reset, _part(graph, dz, 0, units, label), label)], 1, label)
 

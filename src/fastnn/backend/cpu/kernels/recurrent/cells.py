@@ -129,8 +129,8 @@ class _Step:
 def simple_rnn(kit: Kit, variant: str) -> tuple[Any, Any]:
     """Make the functions of a step of h' = f(z + h w), and of its gradient.
 
-    The step's arguments: z, rec, h, kept, units, a: addresses of the rows of the inputs' products, of the state's, of
-    the state, which is replaced, and of what is kept, or 0.
+    The step's arguments: z, rec, h, made, units, a: addresses of the rows of the inputs' products, of the state's, of
+    the state, which is replaced, and of what is activated, or 0.
     """
     start, forward, gradient, *_ = _functions(kit, variant)
     step, size, reals = _Step(kit), kit.itemsize, kit.reals
@@ -138,7 +138,7 @@ def simple_rnn(kit: Kit, variant: str) -> tuple[Any, Any]:
     take_1, put_1, M2 = step.take[1], step.put[1], 2 * most
 
     @inlined
-    def forward_step(z, rec, h, kept, units, a):
+    def forward_step(z, rec, h, made, units, a):
         memory = stack_bytes(nbytes)
         x = reals(memory)
         for j in range(0, units, most):
@@ -155,11 +155,11 @@ def simple_rnn(kit: Kit, variant: str) -> tuple[Any, Any]:
             for v in range(0, count, lanes):
                 columns, skip, at = smaller(lanes, units - j - v), (j + v) * size, memory + v * size
                 put_1(at, columns, h + skip, 0)
-                if kept != 0:
-                    put_1(at, columns, kept + skip, 0)
+                if made != 0:
+                    put_1(at, columns, made + skip, 0)
 
     @inlined
-    def gradient_step(dh, kept, dz, to, units, a):
+    def gradient_step(dh, made, dz, to, units, a):
         memory = stack_bytes(nbytes)
         x = reals(memory)
         for j in range(0, units, most):
@@ -167,7 +167,7 @@ def simple_rnn(kit: Kit, variant: str) -> tuple[Any, Any]:
             for v in range(0, count, lanes):
                 columns, skip, at = smaller(lanes, units - j - v), (j + v) * size, memory + v * size
                 take_1(dh + skip, 0, columns, at)
-                take_1(kept + skip, 0, columns, at + apart)
+                take_1(made + skip, 0, columns, at + apart)
             for e in range(count):
                 x[e] = gradient(x[most + e], x[e], a)
             for v in range(0, count, lanes):
@@ -190,7 +190,7 @@ def lstm(kit: Kit, variant: str) -> tuple[Any, Any]:
     M2, M3, M4, M5, M6, M7, M8, M9 = (number * most for number in range(2, 10))
 
     @inlined
-    def forward_step(z, rec, h, c, kept, units, a, ra):
+    def forward_step(z, rec, h, c, made, kept, units, a, ra):
         memory = stack_bytes(nbytes)
         x = reals(memory)
         row = units * size
@@ -202,7 +202,7 @@ def lstm(kit: Kit, variant: str) -> tuple[Any, Any]:
                 take_4(rec + skip, row, columns, at + 4 * apart)
                 take_1(c + skip, 0, columns, at + 8 * apart)
                 if kept != 0:
-                    put_1(at + 8 * apart, columns, kept + 5 * row + skip, 0)
+                    put_1(at + 8 * apart, columns, kept + row + skip, 0)
             for e in range(count):
                 i, f, g, o = x[e] + x[M4 + e], x[most + e] + x[M5 + e], x[M2 + e] + x[M6 + e], x[M3 + e] + x[M7 + e]
                 x[e], x[most + e], x[M2 + e], x[M3 + e] = i, f, g, o
@@ -219,13 +219,13 @@ def lstm(kit: Kit, variant: str) -> tuple[Any, Any]:
                 x[M9 + e] = x[M3 + e] * forward(x[M8 + e], x[M4 + e], a)
             for v in range(0, count, lanes):
                 columns, skip, at = smaller(lanes, units - j - v), (j + v) * size, memory + v * size
-                if kept != 0:
-                    put_4(at, columns, kept + skip, row)
+                if made != 0:
+                    put_4(at, columns, made + skip, row)
                 put_1(at + 8 * apart, columns, c + skip, 0)
                 put_1(at + 9 * apart, columns, h + skip, 0)
 
     @inlined
-    def gradient_step(dh, dc, kept, dz, to, units, a, ra):
+    def gradient_step(dh, dc, made, kept, dz, to, units, a, ra):
         memory = stack_bytes(nbytes)
         x = reals(memory)
         row = units * size
@@ -233,8 +233,8 @@ def lstm(kit: Kit, variant: str) -> tuple[Any, Any]:
             count = (smaller(most, units - j) + lanes - 1) // lanes * lanes
             for v in range(0, count, lanes):
                 columns, skip, at = smaller(lanes, units - j - v), (j + v) * size, memory + v * size
-                take_4(kept + skip, row, columns, at)
-                take_1(kept + 5 * row + skip, 0, columns, at + 4 * apart)
+                take_4(made + skip, row, columns, at)
+                take_1(kept + row + skip, 0, columns, at + 4 * apart)
                 take_1(dh + skip, 0, columns, at + 5 * apart)
                 take_1(dc + skip, 0, columns, at + 6 * apart)
             for e in range(count):
@@ -300,7 +300,7 @@ def gru(kit: Kit, variant: str) -> tuple[Any, Any, Any, Any]:
                 put_1(at + 4 * apart, columns, before + skip, 0)
 
     @inlined
-    def forward_step(z, rec, before, bias, h, kept, units, after, a, ra):
+    def forward_step(z, rec, before, bias, h, made, kept, units, after, a, ra):
         """Replace h; `before` is r times the state, where `after` is not set, else `bias` is that of the inputs' h."""
         memory = stack_bytes(nbytes)
         x = reals(memory)
@@ -315,10 +315,10 @@ def gru(kit: Kit, variant: str) -> tuple[Any, Any, Any, Any]:
                 if after and bias != 0:
                     take_1(bias + skip, 0, columns, at + 7 * apart)
                 if kept != 0 and after:
-                    put_1(at + 5 * apart, columns, kept + 4 * row + skip, 0)
+                    put_1(at + 5 * apart, columns, kept + row + skip, 0)
                 elif kept != 0:
                     take_1(before + skip, 0, columns, at + 7 * apart)
-                    put_1(at + 7 * apart, columns, kept + 4 * row + skip, 0)
+                    put_1(at + 7 * apart, columns, kept + row + skip, 0)
             if after:
                 for e in range(count):
                     x[e] += x[M3 + e]
@@ -343,12 +343,12 @@ def gru(kit: Kit, variant: str) -> tuple[Any, Any, Any, Any]:
                 x[M6 + e] = update * x[M6 + e] + (one - update) * new
             for v in range(0, count, lanes):
                 columns, skip, at = smaller(lanes, units - j - v), (j + v) * size, memory + v * size
-                if kept != 0:
-                    put_3(at, columns, kept + skip, row)
+                if made != 0:
+                    put_3(at, columns, made + skip, row)
                 put_1(at + 6 * apart, columns, h + skip, 0)
 
     @inlined
-    def gradient_step(dh, kept, raw, dz, to, units, after, a, ra):
+    def gradient_step(dh, made, kept, raw, dz, to, units, after, a, ra):
         """Write the gradients of what is activated to dz and, in the order z, r, h, to `to`; dh becomes dh z.
 
         `raw` is the state before. Where `after` is not set, the gradients of r are missing.
@@ -360,8 +360,8 @@ def gru(kit: Kit, variant: str) -> tuple[Any, Any, Any, Any]:
             count = (smaller(most, units - j) + lanes - 1) // lanes * lanes
             for v in range(0, count, lanes):
                 columns, skip, at = smaller(lanes, units - j - v), (j + v) * size, memory + v * size
-                take_3(kept + skip, row, columns, at)
-                take_1(kept + 4 * row + skip, 0, columns, at + 3 * apart)
+                take_3(made + skip, row, columns, at)
+                take_1(kept + row + skip, 0, columns, at + 3 * apart)
                 take_1(raw + skip, 0, columns, at + 4 * apart)
                 take_1(dh + skip, 0, columns, at + 5 * apart)
             for e in range(count):
@@ -382,7 +382,7 @@ def gru(kit: Kit, variant: str) -> tuple[Any, Any, Any, Any]:
                 put_1(at + 6 * apart, columns, dz + 3 * row + skip, 0)
 
     @inlined
-    def reset_gradient(drh, kept, dz, to, units, ra):
+    def reset_gradient(drh, made, kept, dz, to, units, ra):
         """Write the gradients of r from those of r times the state, which become those of the state."""
         memory = stack_bytes(nbytes)
         x = reals(memory)
@@ -391,8 +391,8 @@ def gru(kit: Kit, variant: str) -> tuple[Any, Any, Any, Any]:
             count = (smaller(most, units - j) + lanes - 1) // lanes * lanes
             for v in range(0, count, lanes):
                 columns, skip, at = smaller(lanes, units - j - v), (j + v) * size, memory + v * size
-                take_1(kept + row + skip, 0, columns, at)
-                take_1(kept + 3 * row + skip, 0, columns, at + apart)
+                take_1(made + row + skip, 0, columns, at)
+                take_1(kept + skip, 0, columns, at + apart)
                 take_1(drh + skip, 0, columns, at + 2 * apart)
             for e in range(count):
                 reset, d = x[e], x[M2 + e]

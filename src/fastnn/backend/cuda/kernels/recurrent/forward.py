@@ -68,14 +68,17 @@ def make_begins_anew(kit: Kit) -> Any:
     return begins_anew
 
 
-def _make_clear(kit: Kit, slots: int) -> Any:
-    """Make `clear(record, at, j, units)`, which keeps zeros of a masked step."""
-    (KEPT_AT,) = kit.words("kept")
+def _make_clear(kit: Kit, number: int) -> Any:
+    """Make `clear(record, at, j, units)`, which keeps zeros of a masked step, of that number of gates."""
+    GATES, KEPT_AT = kit.words("gates kept")
     (SLOTS,) = kit.words("slots") if kit.op == "gru" else (0,)
-    store, zero = kit.store, kit.real(0.0)
+    store, zero, slots = kit.store, kit.real(0.0), {"simple_rnn": 1, "gru": 0, "lstm": 2}[kit.op]
 
     @helper
     def clear(record, at, j, units):
+        if record[GATES] != 0:
+            for gate in range(number):
+                store(record[GATES], (at * number + gate) * units + j, zero)
         if record[KEPT_AT] != 0:
             count = record[SLOTS] if slots == 0 else slots
             for slot in range(count):
@@ -104,8 +107,8 @@ def _make_stage(kit: Kit, block: Block, step: Any, gates: Any = None) -> Stage:
     gates = gates or step
     product, factor, takes_part = make_product(kit, block), make_factor(kit), make_takes_part(kit)
     begins_anew = make_begins_anew(kit)
-    clear, gap_of = _make_clear(kit, {"simple_rnn": 2, "gru": 0, "lstm": 6}[kit.op]), block.gap
-    products_at = KEPT[kit.op] - {"simple_rnn": 1, "gru": 3, "lstm": 4}[kit.op]
+    number_of_gates = {"simple_rnn": 1, "gru": 3, "lstm": 4}[kit.op]
+    clear, gap_of, products_at = _make_clear(kit, number_of_gates), block.gap, KEPT[kit.op] - number_of_gates
 
     @helper
     def begin(record, memory, first, count):
@@ -200,7 +203,7 @@ def _make_stage(kit: Kit, block: Block, step: Any, gates: Any = None) -> Stage:
 @scan_kernel("simple_rnn")
 def simple_rnn(kit: Kit) -> list[Stage]:
     """Make h' = f(z + h w)."""
-    KEPT_AT, Z, A = kit.words("kept z a")
+    GATES, KEPT_AT, Z, A = kit.words("gates kept z a")
     block, (act, _), zero, real = block_of(kit), formulas(kit, kit.variant), kit.real(0.0), kit.real
     load, store, get = kit.load, kit.store, block.get
 
@@ -208,10 +211,10 @@ def simple_rnn(kit: Kit) -> list[Stage]:
     def step(record, memory, at, i, j, units):
         summed = load(record[Z], at * units + j) + get(memory, i + 2 * units)
         made = act(summed, real(as_double(record[A])), zero)
+        if record[GATES] != 0:
+            store(record[GATES], at * units + j, made)
         if record[KEPT_AT] != 0:
-            to = at * 2 * units + j
-            store(record[KEPT_AT], to, made)
-            store(record[KEPT_AT], to + units, get(memory, i))
+            store(record[KEPT_AT], at * units + j, get(memory, i))
         return made
 
     return [_make_stage(kit, block, step)]
@@ -220,7 +223,7 @@ def simple_rnn(kit: Kit) -> list[Stage]:
 @scan_kernel("lstm")
 def lstm(kit: Kit) -> list[Stage]:
     """Make i, f, o = s(.), g = f(.), c' = f c + i g, h' = o f(c')."""
-    KEPT_AT, Z, A, RA = kit.words("kept z a ra")
+    GATES, KEPT_AT, Z, A, RA = kit.words("gates kept z a ra")
     block, zero, real = block_of(kit), kit.real(0.0), kit.real
     name, gate_name = kit.variant.split(",")
     (act, _), (gate, _) = formulas(kit, name), formulas(kit, gate_name)
@@ -229,22 +232,24 @@ def lstm(kit: Kit) -> list[Stage]:
     @helper
     def step(record, memory, at, i, j, units):
         z, a, ra = record[Z], real(as_double(record[A])), real(as_double(record[RA]))
-        from_z, made, cell = at * 4 * units + j, i + 3 * units, i + 2 * units
-        into = gate(load(z, from_z) + get(memory, made), ra, zero)
-        forget = gate(load(z, from_z + units) + get(memory, made + units), ra, zero)
-        new = act(load(z, from_z + 2 * units) + get(memory, made + 2 * units), a, zero)
-        out = gate(load(z, from_z + 3 * units) + get(memory, made + 3 * units), ra, zero)
+        from_z, products, cell = at * 4 * units + j, i + 3 * units, i + 2 * units
+        into = gate(load(z, from_z) + get(memory, products), ra, zero)
+        forget = gate(load(z, from_z + units) + get(memory, products + units), ra, zero)
+        new = act(load(z, from_z + 2 * units) + get(memory, products + 2 * units), a, zero)
+        out = gate(load(z, from_z + 3 * units) + get(memory, products + 3 * units), ra, zero)
         before = get(memory, cell)
         cells = forget * before + into * new
         put(memory, cell, cells)
+        if record[GATES] != 0:
+            made = record[GATES]
+            store(made, from_z, into)
+            store(made, from_z + units, forget)
+            store(made, from_z + 2 * units, new)
+            store(made, from_z + 3 * units, out)
         if record[KEPT_AT] != 0:
-            kept, to = record[KEPT_AT], at * 6 * units + j
-            store(kept, to, into)
-            store(kept, to + units, forget)
-            store(kept, to + 2 * units, new)
-            store(kept, to + 3 * units, out)
-            store(kept, to + 4 * units, get(memory, i))
-            store(kept, to + 5 * units, before)
+            kept, to = record[KEPT_AT], at * 2 * units + j
+            store(kept, to, get(memory, i))
+            store(kept, to + units, before)
         return out * act(cells, a, zero)
 
     return [_make_stage(kit, block, step)]
@@ -253,7 +258,7 @@ def lstm(kit: Kit) -> list[Stage]:
 @scan_kernel("gru")
 def gru(kit: Kit) -> list[Stage]:
     """Make z, r = s(.), g = f(x + r (h w + b)) or f(x + (r h) w), h' = z h + (1 - z) g."""
-    KEPT_AT, Z, BIAS, SLOTS, AFTER, A, RA = kit.words("kept z bias slots after a ra")
+    GATES, KEPT_AT, Z, BIAS, SLOTS, AFTER, A, RA = kit.words("gates kept z bias slots after a ra")
     block, zero, one, real = block_of(kit), kit.real(0.0), kit.real(1.0), kit.real
     name, gate_name = kit.variant.split(",")
     (act, _), (gate, _) = formulas(kit, name), formulas(kit, gate_name)
@@ -291,15 +296,17 @@ def gru(kit: Kit) -> list[Stage]:
         made = act(
             of_inputs(record, at, j, units, 2) + (reset * other if after else other), real(as_double(record[A])), zero
         )
+        if record[GATES] != 0:
+            to = at * 3 * units + j
+            store(record[GATES], to, update)
+            store(record[GATES], to + units, reset)
+            store(record[GATES], to + 2 * units, made)
         if record[KEPT_AT] != 0:
             kept, to = record[KEPT_AT], at * record[SLOTS] * units + j
-            store(kept, to, update)
-            store(kept, to + units, reset)
-            store(kept, to + 2 * units, made)
-            store(kept, to + 3 * units, get(memory, i))
-            store(kept, to + 4 * units, other if after else get(memory, i + 2 * units))
-            if record[SLOTS] == 6:
-                store(kept, to + 5 * units, h)
+            store(kept, to, get(memory, i))
+            store(kept, to + units, other if after else get(memory, i + 2 * units))
+            if record[SLOTS] == 3:
+                store(kept, to + 2 * units, h)
         return update * h + (one - update) * made
 
     return [_make_stage(kit, block, step, gates)]

@@ -152,13 +152,13 @@ def _make_stage(kit: Kit, block: Block, step: Any, reset: Any = None) -> Stage:
 @scan_kernel("simple_rnn_grad")
 def simple_rnn_grad(kit: Kit) -> list[Stage]:
     """Make the gradients of z, and of the initial state."""
-    DZ, KEPT_AT, A = kit.words("dz kept a")
+    DZ, GATES, A = kit.words("dz gates a")
     block, (_, gradient), zero, real = block_of(kit), formulas(kit, kit.variant), kit.real(0.0), kit.real
     load, store, put = kit.load, kit.store, block.put
 
     @helper
     def step(record, memory, at, i, j, units, dh):
-        dz = gradient(load(record[KEPT_AT], at * 2 * units + j), dh, real(as_double(record[A])), zero)
+        dz = gradient(load(record[GATES], at * units + j), dh, real(as_double(record[A])), zero)
         store(record[DZ], at * units + j, dz)
         put(memory, i + units, dz)
         return zero
@@ -169,7 +169,7 @@ def simple_rnn_grad(kit: Kit) -> list[Stage]:
 @scan_kernel("lstm_grad")
 def lstm_grad(kit: Kit) -> list[Stage]:
     """Make the gradients of z, and of the initial states."""
-    DZ, KEPT_AT, A, RA = kit.words("dz kept a ra")
+    DZ, GATES, KEPT_AT, A, RA = kit.words("dz gates kept a ra")
     block, zero, real = block_of(kit), kit.real(0.0), kit.real
     name, gate_name = kit.variant.split(",")
     (act, gradient), (_, gate_gradient) = formulas(kit, name), formulas(kit, gate_name)
@@ -178,19 +178,16 @@ def lstm_grad(kit: Kit) -> list[Stage]:
     @helper
     def step(record, memory, at, i, j, units, dh):
         a, ra = real(as_double(record[A])), real(as_double(record[RA]))
-        kept, kept_at, cell = record[KEPT_AT], at * 6 * units + j, i + units
-        into, forget = load(kept, kept_at), load(kept, kept_at + units)
-        new, out, before = (
-            load(kept, kept_at + 2 * units),
-            load(kept, kept_at + 3 * units),
-            load(kept, kept_at + 5 * units),
-        )
+        made, to, cell = record[GATES], at * 4 * units + j, i + units
+        into, forget = load(made, to), load(made, to + units)
+        new, out = load(made, to + 2 * units), load(made, to + 3 * units)
+        before = load(record[KEPT_AT], (at * 2 + 1) * units + j)
         squashed = act(forget * before + into * new, a, zero)
         dc = get(memory, cell) + gradient(squashed, dh * out, a, zero)
         d_into, d_forget = gate_gradient(into, dc * new, ra, zero), gate_gradient(forget, dc * before, ra, zero)
         d_new, d_out = gradient(new, dc * into, a, zero), gate_gradient(out, dh * squashed, ra, zero)
         put(memory, cell, dc * forget)
-        to, dz, gates = at * 4 * units + j, record[DZ], i + 2 * units
+        dz, gates = record[DZ], i + 2 * units
         store(dz, to, d_into)
         store(dz, to + units, d_forget)
         store(dz, to + 2 * units, d_new)
@@ -207,7 +204,7 @@ def lstm_grad(kit: Kit) -> list[Stage]:
 @scan_kernel("gru_grad")
 def gru_grad(kit: Kit) -> list[Stage]:
     """Make the gradients of h of the state's product, of z, of r, and of h of the inputs' product."""
-    DZ, KEPT_AT, SLOTS, AFTER, A, RA = kit.words("dz kept slots after a ra")
+    DZ, GATES, KEPT_AT, SLOTS, AFTER, A, RA = kit.words("dz gates kept slots after a ra")
     block, zero, one, real = block_of(kit), kit.real(0.0), kit.real(1.0), kit.real
     name, gate_name = kit.variant.split(",")
     (_, gradient), (_, gate_gradient) = formulas(kit, name), formulas(kit, gate_name)
@@ -222,15 +219,17 @@ def gru_grad(kit: Kit) -> list[Stage]:
     def step(record, memory, at, i, j, units, dh):
         ra, after = real(as_double(record[RA])), record[AFTER] != 0
         kept, kept_at = record[KEPT_AT], at * record[SLOTS] * units + j
-        update, reset, made = load(kept, kept_at), load(kept, kept_at + units), load(kept, kept_at + 2 * units)
+        activated, gates_at = record[GATES], at * 3 * units + j
+        update, reset = load(activated, gates_at), load(activated, gates_at + units)
+        made = load(activated, gates_at + 2 * units)
         # the state before: with dropout it is not what was multiplied
-        state = load(kept, kept_at + (5 if record[SLOTS] == 6 else 3) * units)
+        state = load(kept, kept_at + (2 if record[SLOTS] == 3 else 0) * units)
         d_new = gradient(made, dh * (one - update), real(as_double(record[A])), zero)
         d_update = gate_gradient(update, dh * (state - made), ra, zero)
         d_other = d_new * reset if after else d_new
         if after:
             write_reset(
-                record, memory, at, i, j, units, gate_gradient(reset, d_new * load(kept, kept_at + 4 * units), ra, zero)
+                record, memory, at, i, j, units, gate_gradient(reset, d_new * load(kept, kept_at + units), ra, zero)
             )
         to, dz, gates = at * 4 * units + j, record[DZ], i + units
         store(dz, to, d_other)
@@ -242,9 +241,8 @@ def gru_grad(kit: Kit) -> list[Stage]:
 
     @helper
     def through_reset(record, memory, at, i, j, units, total, factor):
-        kept = record[KEPT_AT]
-        kept_at = at * record[SLOTS] * units + j
-        reset, before = load(kept, kept_at + units), load(kept, kept_at + 3 * units)
+        reset = load(record[GATES], (at * 3 + 1) * units + j)
+        before = load(record[KEPT_AT], at * record[SLOTS] * units + j)
         ra = real(as_double(record[RA]))
         write_reset(record, memory, at, i, j, units, gate_gradient(reset, total * before, ra, zero))
         return total * reset * factor

@@ -1,0 +1,1 @@
+"""Layers that prepare numbers and categories, in models and on arrays."""

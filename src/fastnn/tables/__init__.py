@@ -1,0 +1,1 @@
+"""Tables prepared for networks: columns of numbers, categories, dates and gaps, and what was done to them."""

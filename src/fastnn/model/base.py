@@ -14,7 +14,7 @@ from fastnn.console import say
 from fastnn.layers.architecture import Architecture
 from fastnn.layers.base import Layer
 from fastnn.layers.symbols import Part
-from fastnn.model import inspection
+from fastnn.model import inspection, notebook
 from fastnn.model.device import DeviceMixin
 from fastnn.model.nesting import new_part
 from fastnn.program.program import Program
@@ -248,6 +248,15 @@ class BaseModel(DeviceMixin):
     def __repr__(self) -> str:
         state = f"{self.count_params()} parameters" if self.built else "not built"
         return f"<{self._title}: {state}, {self.dtype}>"
+
+    def _repr_html_(self) -> str:
+        """Return the layers as a table, for notebooks; nothing is computed for it."""
+        return notebook.model(self._state, self._title, self._rows)
+
+    @property
+    def _rows(self) -> list[tuple[str, ...]]:
+        """The table of layers."""
+        return inspection.rows_of(self._runtime.table)
 
     # --- weights ------------------------------------------------------------------------------------------
 

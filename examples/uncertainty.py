@@ -24,7 +24,7 @@ parser.add_argument("--plot", metavar="FILE.png", help="draw reliability before 
 parser.add_argument("--quick", action="store_true", help="fewer images, for a test")
 args = parser.parse_args()
 
-ROWS, NOISE, MEMBERS, BINS = 300 if args.quick else 800, 0.35, 5, 10
+ROWS, NOISE, MEMBERS = 300 if args.quick else 800, 0.35, 5
 rng = np.random.default_rng(0)
 X, y = fnn.datasets.load_digits()
 X = X + NOISE * rng.normal(size=X.shape)
@@ -35,15 +35,6 @@ X_train, y_train, X_test, y_test = X[order[:ROWS]], y[order[:ROWS]], X[order[ROW
 def network(seed=0):
     """Return a classifier; training ends when ten epochs in a row have not made the loss smaller by tol."""
     return MLPClassifier((64,), learning_rate_init=0.003, tol=1e-3, max_iter=1000, random_state=seed)
-
-
-def reliability(probabilities):
-    """Return for bins of the highest probability: its mean, the share that is right, and the number of images."""
-    sure, right = probabilities.max(axis=1), probabilities.argmax(axis=1) == y_test
-    places = np.minimum((sure * BINS).astype(int), BINS - 1)
-    counts = np.bincount(places, minlength=BINS)
-    means = [np.bincount(places, values, BINS) / np.maximum(counts, 1) for values in (sure, right)]
-    return *means, counts
 
 
 calibrated = {"method": "temperature", "cv": 5}
@@ -59,8 +50,7 @@ found = {}
 for name, model in models.items():
     p = found[name] = model.fit(X_train, y_train).predict_proba(X_test)
     sure, right = p.max(axis=1), p.argmax(axis=1) == y_test
-    said, true, counts = reliability(p)
-    error = (counts * abs(said - true)).sum() / counts.sum()
+    error = fnn.plot.calibration(y_test, p).error
     surest = right[np.argsort(-sure)[: len(sure) * 8 // 10]].mean()
     print(f"{name:22s} {right.mean():7.1%} {sure.mean():7.1%} {error:19.1%} {log_loss(y_test, p):10.3f} {surest:16.1%}")
 
@@ -68,23 +58,18 @@ before, after = "one network", "with a temperature"
 (calibrator,) = models[after].calibrated_classifiers_[0].calibrators
 print(f"\nthe temperature is {1 / calibrator.beta_:.2f}; the images by how sure it is of them:")
 print("  sure         before: images   sure  right      after: images   sure  right")
-tables = {name: np.transpose(reliability(found[name])) for name in (before, after)}
-for number, rows in enumerate(zip(*tables.values(), strict=True)):
-    if any(row[2] for row in rows):
-        cells = (f"{n:15.0f} {said:6.0%} {true:6.0%}" if n else f"{'-':>15s}{'':14s}" for said, true, n in rows)
-        print(f"{number / BINS:4.0%} to {(number + 1) / BINS:4.0%} " + "    ".join(cells))
+bins = [fnn.plot.calibration(y_test, found[name]) for name in (before, after)]
+for number, low in enumerate(bins[0].edges[:-1]):
+    if any(each.counts[number] for each in bins):
+        row = ((each.counts[number], each.predicted[number], each.observed[number]) for each in bins)
+        cells = (f"{n:15d} {sure:6.0%} {right:6.0%}" if n else f"{'-':>15s}{'':14s}" for n, sure, right in row)
+        print(f"{low:4.0%} to {bins[0].edges[number + 1]:4.0%} " + "    ".join(cells))
 
 if args.plot:
     from matplotlib import pyplot as plt
 
-    figure, axes = plt.subplots(1, 2, figsize=(9, 4.5), layout="constrained", sharey=True)
-    for panel, (name, table) in zip(axes, tables.items(), strict=True):
-        said, true, _ = table[table[:, 2] >= 10].T
-        panel.plot([0, 1], [0, 1], "k--", linewidth=0.8, label="calibrated")
-        panel.plot(said, true, "o-", label="network, bins of ten images or more")
-        panel.bar((np.arange(BINS) + 0.5) / BINS, table[:, 2] / table[:, 2].sum(), 0.09, color="grey", alpha=0.4,
-                  label="share of the images")  # fmt: skip
-        panel.set(title=name, xlabel="probability of the digit that is predicted", xlim=(0, 1), ylim=(0, 1))
-    axes[0].set_ylabel("share that is right")
-    axes[0].legend()
+    figure, axes = plt.subplots(1, 2, figsize=(10, 5.4), layout="constrained")
+    for panel, name in zip(axes, (before, after), strict=True):
+        fnn.plot.reliability(y_test, found[name], ax=panel)
+        panel.set_title(f"{name}\n{panel.get_title()}", fontsize="medium")
     figure.savefig(args.plot)

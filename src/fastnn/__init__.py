@@ -195,6 +195,9 @@ __all__ += layers.recurrent.cells.__all__
 __all__ += layers.recurrent.masking.__all__
 __all__ += layers.recurrent.own.__all__
 __all__ += layers.recurrent.wrappers.__all__
+__all__ += layers.transformers.blocks.__all__
+__all__ += layers.transformers.gated.__all__
+__all__ += layers.transformers.positions.__all__
 
 # imported on first use: importing Numba takes longer than importing fastnn, and the ops take a tenth of that
 _LATER = ("applications", "inspect", "integrations", "lora", "nopython", "ops", "plot", "testing", "text")

@@ -44,11 +44,13 @@ def test_the_ten_lines_run_and_learn(tmp_path):
     ("path", "number", "shown"),
     [
         ("README.md", 1, "np.isfinite(states).all() and states.any()"),
+        ("README.md", 2, "(network.predict(StandardScaler().fit_transform(X)).argmax(axis=1) == y).mean() > 0.98"),
         ("docs/compiled.md", 0, "np.isfinite(states).all() and states.any()"),
         ("docs/compiled.md", 1, "0 < follow(learner, 1000) < 0.01"),
         ("docs/compiled.md", 2, "(out == 3.0).all() and 0 < train(learner, X, labels, 1) < 0.3"),
         ("docs/compiled.md", 3, "np.array_equal(out, model.predict(x))"),
         ("docs/custom.md", 0, "model.predict(np.ones((2, 8))).shape == (2, 1)"),
+        ("docs/gpu.md", 0, "model.evaluate(X, y)['accuracy'] > 0.9"),
         ("docs/images.md", 0, "history.history['accuracy'][-1] > 0.5"),
         ("docs/pictures.md", 0, "1e-3 < found.suggestion < 1e-1 and max(history.history['val_accuracy']) > 0.9"),
         ("docs/pictures.md", 1, "0.0 < error < 0.2 and len(axes.collections) > 2"),

@@ -277,6 +277,13 @@ class BaseModel(DeviceMixin):
     def set_weights(self, weights: Sequence[ArrayLike], layer: str | Layer = ALL) -> None:
         """Set all weights, or one layer's, in the order of `get_weights`.
 
+        Parameters
+        ----------
+        weights : list of array
+            Kernel (n_in, n_out) and bias (n_out,) of each layer in turn.
+        layer : str or Layer, optional
+            Only this layer's weights.
+
         Raises
         ------
         TypeError

@@ -191,7 +191,7 @@ class Classifier(ClassifierMixin, _Wrapper):  # type: ignore[misc]
 
     """
 
-    __doc__ += _PARAMETERS
+    __doc__ += f"\n{_PARAMETERS}"
 
     def _encoded(self, y: Array, goes_on: bool) -> Array:
         check_classification_targets(y)
@@ -245,7 +245,7 @@ class Regressor(RegressorMixin, _Wrapper):  # type: ignore[misc]
 
     """
 
-    __doc__ += _PARAMETERS
+    __doc__ += f"\n{_PARAMETERS}"
 
     def _encoded(self, y: Array, goes_on: bool) -> Array:
         self._flat = y.ndim == 1

@@ -12,6 +12,7 @@ import sklearn.neural_network as peers
 from scipy.sparse import csr_matrix, issparse
 from sklearn.base import clone
 from sklearn.datasets import make_classification
+from sklearn.exceptions import NotFittedError
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV, learning_curve
 from sklearn.multioutput import MultiOutputClassifier
@@ -168,6 +169,15 @@ def test_dropout_and_dtype_that_are_set_between_trainings_count():
     assert np.allclose(made.coefs_[0], same.coefs_[0], atol=1e-5)
 
 
+def test_averages_of_weights_go_on_with_other_parameters():
+    optimizer = fnn.SGD(0.1, use_ema=True, ema_momentum=0.9)
+    made = classifier(optimizer=optimizer, alpha=1e-3).fit(X, Y)
+    other = copy.deepcopy(made).set_params(alpha=1.1e-3)
+    for one in (made, other):
+        one.partial_fit(X, Y).partial_fit(X, Y)
+    assert not alike(made, other) and np.allclose(made.coefs_[0], other.coefs_[0], atol=1e-4)
+
+
 def test_sizes_that_are_set_between_trainings_are_an_error():
     for sizes in ((3,), (6, 4), ()):
         made = classifier(warm_start=True).fit(X, Y)
@@ -242,7 +252,8 @@ def test_a_wrapper_learns_parts_that_lack_classes():
 def test_a_wrapper_of_one_class_and_of_sparse_labels():
     made = fsk.Classifier(softmax, epochs=1).fit(X, np.full(60, "ash"))
     assert made.predict(X).tolist() == ["ash"] * 60 and np.array_equal(made.predict_proba(X), np.ones((60, 1)))
-    assert fsk.Classifier(sigmoid, epochs=1).fit(X, csr_matrix(LABELS)).predict(X).shape == (60, 2)
+    sparse = csr_matrix(LABELS)
+    assert fsk.Classifier(sigmoid, epochs=1).fit(X, sparse, X_val=X, y_val=sparse).predict(X).shape == (60, 2)
     with pytest.raises(ValueError, match="several columns of classes"):
         fsk.Classifier(softmax).fit(X, np.stack([Y, Y], axis=1))
 
@@ -262,6 +273,14 @@ def test_a_wrapper_checks_data_as_scikit_learn_does():
     for wrong in (made.model_, "softmax"):
         with pytest.raises(TypeError, match="expected a function that returns"):
             fsk.Classifier(wrong).fit(X, Y)
+
+
+def test_a_wrapper_whose_fit_failed_predicts_no_classes_of_another():
+    made = fsk.Classifier(softmax, epochs=1).fit(X, Y)
+    with pytest.raises(ValueError, match="no parameters"):
+        made.set_params(model__depth=2).fit(X, BINARY)
+    with pytest.raises(NotFittedError):
+        made.predict(X)
 
 
 def test_a_regressor_keeps_the_shape_of_its_targets():

@@ -132,10 +132,18 @@ class _Wrapper(BaseEstimator, ABC):  # type: ignore[misc]
             sample_weight = _check_sample_weight(sample_weight, X)
         target = self._encoded(y, goes_on, classes)
         if not goes_on:
-            self.model_ = self._build(X.shape[1:])
+            try:
+                self.model_ = self._build(X.shape[1:])
+            except Exception:
+                self.__dict__.pop("model_", None)  # an earlier one may have other classes
+                raise
             self.history_: dict[str, list[float]] = {}
         check_range(X, self.model_.dtype)
-        held = None if X_val is None else (self._checked(X_val), self._encoded(np.asarray(y_val), True))
+        held = (
+            None
+            if X_val is None
+            else (self._checked(X_val), self._encoded(y_val if hasattr(y_val, "toarray") else np.asarray(y_val), True))
+        )
         with limited(threads_of(self.n_threads)):
             history = self.model_.fit(
                 X, target, batch_size=self.batch_size, epochs=epochs, verbose=self.verbose,

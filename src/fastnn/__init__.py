@@ -89,15 +89,18 @@ from fastnn.optimizers import SGD, Adadelta, AdaGrad, Adagrad, Adam, AdamW, Lion
 from fastnn.regularizers import L1, L1L2, L2
 from fastnn.threads import get_num_threads, set_num_threads
 from fastnn.training.history import History
+from fastnn.training.range_test import lr_range_test
 from fastnn.training.train_many.api import train_many
 from fastnn.version import __version__
 
 if TYPE_CHECKING:  # what `_LATER` imports on first use
     from fastnn import applications as applications
     from fastnn import inspect as inspect
+    from fastnn import integrations as integrations
     from fastnn import lora as lora
     from fastnn import nopython as nopython
     from fastnn import ops as ops
+    from fastnn import plot as plot
     from fastnn import testing as testing
     from fastnn import text as text
 
@@ -161,6 +164,7 @@ __all__ = [
     "layers",
     "load",
     "losses",
+    "lr_range_test",
     "matmul",
     "metrics",
     "optimizers",
@@ -191,9 +195,12 @@ __all__ += layers.recurrent.cells.__all__
 __all__ += layers.recurrent.masking.__all__
 __all__ += layers.recurrent.own.__all__
 __all__ += layers.recurrent.wrappers.__all__
+__all__ += layers.transformers.blocks.__all__
+__all__ += layers.transformers.gated.__all__
+__all__ += layers.transformers.positions.__all__
 
 # imported on first use: importing Numba takes longer than importing fastnn, and the ops take a tenth of that
-_LATER = ("applications", "inspect", "lora", "nopython", "ops", "testing", "text")
+_LATER = ("applications", "inspect", "integrations", "lora", "nopython", "ops", "plot", "testing", "text")
 
 
 def _later(name: str) -> object:

@@ -12,8 +12,7 @@ import os
 import sys
 import threading
 import time
-import warnings
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 from fastnn.locks import importing
@@ -149,11 +148,12 @@ class _StandardError:
 
 @functools.cache
 def bar_class() -> Any:
-    """Return tqdm's bar for this console or notebook; a notebook without widgets gets text, and no warning."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        with importing:
-            from tqdm.auto import tqdm
+    """Return tqdm's bar of text.
+
+    Its bars of widgets are not for notebooks that others read: the file has what was drawn first, if anything.
+    """
+    with importing:
+        from tqdm import tqdm
 
     class Bar(tqdm):  # type: ignore[misc]
         # Otherwise tqdm starts a thread that looks for bars that have not been drawn for a while.
@@ -174,8 +174,49 @@ def make_bar(kind: Any, **options: Any) -> Any:
     """
     # The delay only keeps tqdm from drawing the new bar, empty, immediately.
     usual: dict[str, Any] = {"miniters": 0, "mininterval": 0, "delay": 1e-9}
-    usual |= {"dynamic_ncols": True} if "ipykernel" in sys.modules else {"file": _StandardError(), "ncols": columns()}
+    if "ipykernel" in sys.modules:
+        # each drawing on standard error would be an output of its own in the notebook's file
+        usual |= {"file": _notebook_line()}
+    else:
+        usual |= {"file": _StandardError(), "ncols": columns()}
     return kind(**usual | options)
+
+
+def _notebook_line() -> Any:
+    """Return where a bar is drawn in a notebook."""
+    try:
+        from IPython.display import display
+    except ImportError:
+        return _StandardError()
+    return _NotebookLine(display)
+
+
+class _NotebookLine:
+    """A line of a cell's output, which is replaced in place; tqdm writes a return before each new one."""
+
+    encoding = "utf-8"
+
+    def __init__(self, display: Callable[..., Any]) -> None:
+        self._display = display
+        self._shown: Any = None
+        self._text = ""
+
+    def write(self, text: str) -> None:
+        """Replace the line by what follows the last return, if possible."""
+        line = text.rpartition("\r")[2].rstrip()
+        # tqdm ends a bar that stays with a new line
+        if line == self._text or text == "\n":
+            return
+        self._text = line
+        data = {"text/plain": line} if line else {"text/plain": "", "text/html": ""}
+        with contextlib.suppress(Exception):
+            if self._shown is None:
+                self._shown = self._display(data, raw=True, display_id=True)
+            else:
+                self._shown.update(data, raw=True)
+
+    def flush(self) -> None:
+        """Do nothing: everything is shown immediately."""
 
 
 def draw_bar(bar: Any, position: int, head: str, counter: str, times: Sequence[str], values: Sequence[str]) -> None:

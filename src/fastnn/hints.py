@@ -20,7 +20,8 @@ _MODULES = (
     "fastnn", "fastnn.layers", "fastnn.losses", "fastnn.metrics", "fastnn.optimizers", "fastnn.activations",
     "fastnn.callbacks", "fastnn.initializers", "fastnn.schedules", "fastnn.regularizers", "fastnn.constraints",
     "fastnn.datasets", "fastnn.nopython", "fastnn.testing", "fastnn.cuda", "fastnn.cache",
-    "fastnn.applications", "fastnn.inspect", "fastnn.data", "fastnn.text", "fastnn.lora",
+    "fastnn.applications", "fastnn.inspect", "fastnn.data", "fastnn.text", "fastnn.lora", "fastnn.plot",
+    "fastnn.integrations", "fastnn.integrations.optuna",
 )  # fmt: skip
 _IMPORT_FROM = dis.opmap["IMPORT_FROM"]
 

@@ -106,6 +106,16 @@ def test_feature_maps_within_models_and_of_several_inputs():
     np.testing.assert_array_equal(look.feature_maps(model, [x, y], "flat"), np.eye(3)[y].reshape(5, 6))
 
 
+def test_activations_are_the_feature_maps_of_all_layers():
+    model, x = convolutional(), images(4)
+    found = look.activations(model, x)
+    assert list(found) == ["conv1", "conv2", "classes"]
+    for name, values in look.activations(model, x, ["means", model.layers[0]]).items():
+        np.testing.assert_array_equal(values, look.feature_maps(model, x, name))
+    inner = fnn.Model(x_in := fnn.Input(SHAPE), model(x_in), dtype="float64")
+    np.testing.assert_array_equal(look.activations(inner, x)[f"{model.name}/conv2"], found["conv2"])
+
+
 # --- saliency ---------------------------------------------------------------------------------------------
 
 
@@ -339,7 +349,9 @@ def test_images_of_three_channels_have_colours(pyplot):
 
 def test_without_matplotlib(monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib", None)
-    with pytest.raises(ImportError, match=r"plot_filters needs matplotlib: python -m pip install matplotlib"):
+    with pytest.raises(
+        ImportError, match=r"plot_filters needs matplotlib: python -m pip install .fastnn-numba\[plot\]"
+    ):
         look.plot_filters(convolutional(), "conv1")
 
 
@@ -383,6 +395,9 @@ def in_parts():
         (lambda m: look.feature_maps(m, images(2)[0], "conv1"), r"expects shape \(n, 7, 6, 2\), got \(7, 6, 2\)"),
         (lambda m: look.feature_maps(in_parts(), images(2), "inner"), "'inner' is a model: name one of its layers"),
         (lambda m: look.feature_maps(two_inputs(), images(2), "sum"), "x: expected a list of 2 arrays, got ndarray"),
+        (lambda m: look.activations(m, images(2), ["conv"]), "activations: layer: there is no layer 'conv'"),
+        (lambda m: look.activations(m, images(2), "conv1"), "activations: layers: expected a list, got 'conv1'"),
+        (lambda m: look.activations(two_inputs(), images(2), ["sum"]), "activations: x: expected a list of 2 arrays"),
         (lambda m: look.saliency(m, images(2), 3), "saliency: output: expected an integer <= 2, got 3"),
         (lambda m: look.saliency(m, images(2), -1), "saliency: output: expected an integer >= 0"),
         (lambda m: look.saliency(m, images(2), [0, 5]), r"saliency: output\[1\]: expected an integer <= 2, got 5"),

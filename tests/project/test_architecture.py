@@ -36,6 +36,8 @@ ALLOWED: dict[str, set[str]] = {
     "console": {"locks"},
     "files": set(),
     "checks": set(),
+    "figures": set(),
+    "markup": set(),
     "config": {"checks", "registry"},
     "activations": {"checks", "casts", "formulas", "hints", "registry"},
     "constraints": {"checks", "casts", "hints", "registry"},
@@ -48,7 +50,7 @@ ALLOWED: dict[str, set[str]] = {
     "datasets": {"checks", "hints", "registry", "seeding"},
     "callbacks": {"checks", "console", "errors", "files", "hints", "locks", "metrics", "registry"},
     "formulas": set(),
-    "program": {"locks"},
+    "program": {"locks", "markup"},
     "graph": {"formulas", "modules"},
     "layers": {"checks", "casts", "config", "formulas", "graph", "hints", "locks", "registry"} | HYPERPARAMETERS,
     "ops": {"activations", "checks", "graph", "hints", "layers"},
@@ -195,10 +197,11 @@ ALLOWED |= {
             "console",
             "data",
             "errors",
+            "figures",
             "layers",
         ),
-        *("formulas", "locks", "lower", "objective", "optimizers", "program", "registry", "runtime", "seeding"),
-        "threads",
+        *("formulas", "hints", "locks", "lower", "markup", "objective", "optimizers", "program", "registry", "runtime"),
+        *("seeding", "threads"),
     },
     "saving": {
         *(
@@ -223,14 +226,18 @@ ALLOWED |= {
     },
     "model": {
         *("checks", "backend/cpu/frozen", "callbacks", "casts", "config", "console"),
-        *("data", "errors", "export", "hints", "layers", "locks", "lower", "nopython", "objective", "ops"),
+        *("data", "errors", "export", "hints", "layers", "locks", "lower", "markup", "nopython", "objective", "ops"),
         *("optimizers", "program"),
         *("runtime", "saving", "seeding", "tables", "training"),
     },
     "applications": {"checks", "hints", "initializers", "layers", "model", "ops", "tables"},
-    "inspect": {"activations", "checks", "hints", "layers", "model", "ops", "seeding"},
+    "inspect": {"activations", "checks", "figures", "hints", "layers", "model", "ops", "seeding", "training"},
+    "integrations": {"callbacks", "checks", "hints", "threads", "training"},
     "lora": {
         *("checks", "errors", "hints", "initializers", "layers", "model", "runtime", "saving", "seeding", "training"),
+    },
+    "plot": {
+        *("activations", "checks", "figures", "hints", "inspect", "layers", "losses", "model", "runtime", "training"),
     },
     "text": {"checks", "files", "hints", "seeding"},
     "sklearn": {
@@ -455,7 +462,8 @@ def test_import_is_quick_and_imports_nothing_optional(tmp_path):
     code = (
         "import time, sys\nbegin = time.process_time()\nimport numpy\nmiddle = time.process_time()\nimport fastnn\n"
         "print((time.process_time() - middle) / (middle - begin))\n"
-        "optional = {'numba', 'matplotlib', 'pandas', 'polars', 'scipy', 'sklearn', 'IPython', 'tokenizers'}\n"
+        "optional = {'numba', 'matplotlib', 'pandas', 'polars', 'scipy', 'sklearn', 'IPython', 'tokenizers', "
+        "'optuna'}\n"
         "print(*sorted(optional & set(sys.modules)))"
     )
     ratios = []

@@ -13,8 +13,8 @@ from fastnn import elsewhere, hints
 
 SUBMODULES = (
     "activations", "applications", "cache", "callbacks", "constraints", "cuda", "data", "datasets", "initializers",
-    "inspect", "layers", "lora", "losses", "metrics", "nopython", "optimizers", "regularizers", "schedules", "testing",
-    "text",
+    "inspect", "integrations", "integrations.optuna", "layers", "lora", "losses", "metrics", "nopython", "optimizers",
+    "plot", "regularizers", "schedules", "testing", "text",
 )  # fmt: skip
 FAMILIES = ("activations", "initializers", "layers", "losses", "metrics", "optimizers", "regularizers", "schedules")
 
@@ -33,7 +33,7 @@ def said_of(module, name):
 def test_dir_shows_public_names_alone(name):
     module = module_of(name)
     later = {
-        "": ("applications", "inspect", "lora", "nopython", "ops", "testing", "text"),
+        "": ("applications", "inspect", "integrations", "lora", "nopython", "ops", "plot", "testing", "text"),
         "data": ("Preparation", "Table", "frame"),
     }
     assert dir(module) == sorted([*module.__all__, *later.get(name, ())])
@@ -57,6 +57,8 @@ def test_dir_shows_public_names_alone(name):
         ("to_categorical", "no need to encode"),
         ("TextVectorization", "there is fastnn.text.Words"),
         ("pad_sequence", "there is fastnn.data.pad_sequences"),
+        ("plot_model", "there is fastnn.plot.network"),
+        ("WandbCallback", "there is fastnn.integrations.Log"),
         ("earlystopping", "EarlyStopping"),
         ("GlorotUnifrom", "did you mean 'GlorotUniform'?"),
         ("load_digit", "load"),

@@ -73,11 +73,82 @@ def test_plot_draws_every_quantity_with_its_validation(history):
     pyplot.close("all")
 
 
+@pytest.fixture
+def pyplot():
+    matplotlib = pytest.importorskip("matplotlib", reason="figures need matplotlib, the extra `plot`")
+    matplotlib.use("agg")
+    from matplotlib import pyplot
+
+    yield pyplot
+    pyplot.close("all")
+
+
+def legend(axes):
+    return [text.get_text() for text in axes.get_legend().get_texts()]
+
+
+def test_plot_marks_the_best_epoch_of_the_validation(history, pyplot):
+    losses, accuracies = history.plot()
+    # the best accuracy is the training's, since there is no other; the third epoch has none
+    assert legend(losses) == ["loss", "val_loss", "best: 0.5, epoch 3"]
+    assert legend(accuracies) == ["accuracy", "best: 0.75, epoch 2", "accuracy: not finite from epoch 3 on"]
+    (marked,) = [one for one in losses.collections if len(one.get_offsets()) and one.get_label().startswith("best")]
+    assert marked.get_offsets().tolist() == [[3.0, 0.5]]
+    assert losses.get_xlabel() == "epoch" and losses.get_ylabel() == "loss"
+    assert {line.get_linestyle() for line in losses.get_lines()} == {"-", "--"}
+    losses.figure.canvas.draw()
+
+
+def test_plot_of_epochs_without_a_validation_is_one_line(pyplot):
+    history = History()
+    for epoch in range(40):
+        history.record(epoch, {"loss": 1.0 / (epoch + 1), **({"val_loss": 2.0} if epoch % 3 == 0 else {})})
+    (axes,) = history.plot()
+    assert axes.get_lines()[1].get_xdata().tolist() == list(range(1, 41, 3))
+
+
+def test_plot_of_some_quantities_on_a_logarithmic_axis(history, pyplot):
+    (axes,) = history.plot(names=["loss"], log=True)
+    assert axes.get_yscale() == "log"
+    with pytest.raises(ValueError, match=r"names: expected some of \['loss', 'accuracy'\], got \['val_loss'\]"):
+        history.plot(names=["val_loss"])
+    with pytest.raises(ValueError, match="names: expected some of"):
+        history.plot(names=[])
+
+
+@pytest.mark.parametrize(("rates", "scale"), [([0.1, 0.05, 0.04], "linear"), ([0.1, 0.01, 0.001], "log")])
+def test_plot_of_learning_rates(rates, scale, pyplot):
+    history = History()
+    for epoch, rate in enumerate(rates):
+        history.record(epoch, {"loss": 1.0, "learning_rate": rate})
+    axes = history.plot()[1]
+    assert axes.get_yscale() == scale and legend(axes) == ["learning_rate"]
+    assert axes.get_ylabel() == "learning rate"
+
+
+def test_plot_of_one_epoch_of_nan_and_of_names_like_formulas(pyplot):
+    history = History()
+    history.record(0, {"loss": math.nan, "a_quantity_with_a_name_that_is_far_too_long_$^": 1.0})
+    axes = history.plot()
+    assert legend(axes[0]) == ["loss", "loss: not finite from epoch 1 on"]
+    axes[0].figure.canvas.draw()
+    assert len(axes[1].get_ylabel()) <= 31
+
+
+def test_plot_of_many_quantities_has_rows(pyplot):
+    history = History()
+    history.record(0, {f"quantity{number}": float(number) for number in range(7)})
+    axes = history.plot()
+    assert len(axes) == 7 and len({one.get_position().y0 for one in axes}) == 3
+
+
 def test_plot_names_what_is_missing(history, monkeypatch):
     with pytest.raises(ValueError, match="no epoch"):
         History().plot()
     monkeypatch.setitem(sys.modules, "matplotlib", None)
-    with pytest.raises(ImportError, match=r"pip install matplotlib"):
+    with pytest.raises(
+        ImportError, match=r"History.plot needs matplotlib: python -m pip install .fastnn-numba\[plot\]"
+    ):
         history.plot()
 
 

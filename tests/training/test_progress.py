@@ -7,10 +7,12 @@ import re
 import subprocess
 import sys
 import time
+import types
 from pathlib import Path
 
 import pytest
 
+from fastnn import console
 from fastnn.training import progress
 from fastnn.training.progress import Progress
 
@@ -196,7 +198,6 @@ import sys, types
 sys.modules["ipykernel.zmqshell"] = sys.modules["ipykernel"] = types.ModuleType("ipykernel")
 sys.modules["IPython"] = types.ModuleType("IPython")
 sys.modules["IPython"].get_ipython = lambda: object()
-sys.modules["ipywidgets"] = None
 import threading
 from fastnn.training.progress import Progress
 assert "tqdm" not in sys.modules and "numba" not in sys.modules
@@ -210,7 +211,42 @@ assert threading.active_count() == 1
 """
 
 
-def test_notebook_without_widgets_gives_no_warning_and_no_thread():
+def test_a_notebook_has_one_output_for_each_bar(monkeypatch):
+    """What a cell's output holds after a training: a file of the notebook would keep every line on standard error."""
+    outputs = []
+
+    class Handle:
+        def __init__(self, data):
+            self.place = len(outputs)
+            outputs.append([data])
+
+        def update(self, data, *, raw):
+            assert raw
+            outputs[self.place].append(data)
+
+    def display(data, *, raw, display_id):
+        assert raw and display_id is True
+        return Handle(data)
+
+    notebook = types.ModuleType("IPython.display")
+    notebook.display = display
+    monkeypatch.setitem(sys.modules, "ipykernel", types.ModuleType("ipykernel"))
+    monkeypatch.setitem(sys.modules, "IPython", types.ModuleType("IPython"))
+    monkeypatch.setitem(sys.modules, "IPython.display", notebook)
+    bar = console.make_bar(console.bar_class(), total=10)
+    for position in (2, 5, 9):
+        console.draw_bar(bar, position, "Epoch 1/1 ", "{n_fmt}/{total_fmt} ", ["[{elapsed}]"], ["loss=0.5"])
+    console.end_bar(bar, 10, "Epoch 1/1: 2 s loss=0.25")
+    gone = console.make_bar(console.bar_class(), total=3, leave=False, desc="compiling", delay=0)
+    gone.update(2)
+    gone.close()
+    first, second = outputs
+    assert first[0]["text/plain"].startswith("Epoch 1/1 |") and any("9/10" in data["text/plain"] for data in first)
+    assert first[-1] == {"text/plain": "Epoch 1/1: 2 s loss=0.25"}
+    assert "compiling" in second[0]["text/plain"] and second[-1] == {"text/plain": "", "text/html": ""}
+
+
+def test_a_notebook_gives_no_warning_and_no_thread():
     source = str(Path(progress.__file__).parents[2])
     command = [sys.executable, "-W", "error", "-c", NOTEBOOK]
     environment = {**os.environ, "PYTHONPATH": source}

@@ -1,4 +1,4 @@
-"""What a network for images has learnt: kernels, maps of inner layers, and which pixels an output depends on.
+"""What a network has learnt: outputs and gradients of layers, kernels, and which pixels an output depends on.
 
 Functions return arrays; those named ``plot_...`` draw them, and return matplotlib's figure. A model that has been
 inspected counts as a part of others: `Model.add_loss` and `Model.add_metric` have to come before.
@@ -18,8 +18,11 @@ from fastnn.inspect.drawing import (
 )
 from fastnn.inspect.kernels import filters
 from fastnn.inspect.maps import feature_maps
+from fastnn.inspect.values import activations, dead_units, weight_gradients
 
 __all__ = [
+    "activations",
+    "dead_units",
     "feature_maps",
     "filters",
     "grad_cam",
@@ -30,6 +33,7 @@ __all__ = [
     "plot_maximized",
     "plot_saliency",
     "saliency",
+    "weight_gradients",
 ]
 
 install(__name__)

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fastnn.checks import integer
+from fastnn.figures import new_axes
 from fastnn.hints import explained
 from fastnn.inspect.ascent import maximize
 from fastnn.inspect.attribution import grad_cam, saliency
@@ -50,10 +51,10 @@ def plot_filters(model: Model, layer: str | Layer, *, most: int = 64) -> Any:
     images, most = filters(model, layer), integer("plot_filters: most", most)
     count, channels = len(images), images.shape[-1]
     if channels in (1, 3):
-        return _grid("plot_filters", list(images[:most]), columns=_columns(min(count, most)))
+        return image_grid("plot_filters", list(images[:most]), columns=_columns(min(count, most)))
     columns = min(channels, max(8, round(sqrt(most))), most)
     rows = [image[:, :, at, None] for image in images[: most // columns] for at in range(columns)]
-    return _grid("plot_filters", rows, columns=columns)
+    return image_grid("plot_filters", rows, columns=columns)
 
 
 @explained
@@ -86,7 +87,7 @@ def plot_feature_maps(model: Model, x: Any, layer: str | Layer, *, most: int = 1
     count = min(most, maps.shape[-1])
     drawn = [sample[:, :, at, None] for sample in maps for at in range(count)]
     columns = count if len(maps) > 1 else _columns(count)
-    return _grid("plot_feature_maps", [_between(each) for each in drawn], columns=columns, colours="viridis")
+    return image_grid("plot_feature_maps", [_between(each) for each in drawn], columns=columns, colours="viridis")
 
 
 @explained
@@ -120,7 +121,9 @@ def plot_maximized(model: Model, layer: str | Layer, units: Sequence[int] | None
     found = maximize(model, layer, list(units), **options)
     low, high = options.get("bounds", (0.0, 1.0))
     images = list((found - low) / (high - low))
-    return _grid("plot_maximized", images, columns=_columns(len(images)), titles=[f"unit {unit}" for unit in units])
+    return image_grid(
+        "plot_maximized", images, columns=_columns(len(images)), titles=[f"unit {unit}" for unit in units]
+    )
 
 
 @explained
@@ -147,7 +150,7 @@ def plot_saliency(model: Model, x: ArrayLike, output: int | Sequence[int] | None
     _check_images("plot_saliency", found.shape[1:])
     above = [_between(image) for image in np.asarray(x)]
     below = [_between(each.max(-1, keepdims=True)) for each in found]
-    return _grid(
+    return image_grid(
         "plot_saliency", above + below, columns=len(above), colours=["gray"] * len(above) + ["magma"] * len(above)
     )
 
@@ -183,9 +186,9 @@ def plot_grad_cam(
     images = np.asarray(x)
     _check_images("plot_grad_cam", images.shape[1:])
     above = [_between(image) for image in images]
-    figure = _grid("plot_grad_cam", above * 2, columns=len(above))
+    figure = image_grid("plot_grad_cam", above * 2, columns=len(above))
     for axes, each in zip(figure.axes[len(above) :], heat, strict=True):
-        axes.imshow(each, cmap="jet", alpha=0.5, vmin=0.0, vmax=max(float(each.max()), 1e-12))
+        axes.imshow(each, cmap="inferno", alpha=0.6, vmin=0.0, vmax=max(float(each.max()), 1e-12))
     return figure
 
 
@@ -206,7 +209,7 @@ def _between(image: NDArray[Any]) -> NDArray[Any]:
     return found
 
 
-def _grid(
+def image_grid(
     what: str,
     images: Sequence[NDArray[Any]],
     *,
@@ -215,13 +218,9 @@ def _grid(
     colours: str | Sequence[str] = "gray",
 ) -> Any:
     """Draw images of numbers from 0 to 1, with three channels or the mean of all, without axes."""
-    try:
-        from matplotlib import pyplot
-    except ImportError as error:
-        raise ImportError(f"{what} needs matplotlib: python -m pip install matplotlib") from error
     rows = ceil(len(images) / columns)
     size = _INCHES * columns, (_INCHES + 0.25 * bool(titles)) * rows
-    figure, grid = pyplot.subplots(rows, columns, figsize=size, squeeze=False, layout="constrained")
+    grid = new_axes(what, size, rows, columns)
     for number, axes in enumerate(grid.flat):
         axes.set(xticks=[], yticks=[])
         if number >= len(images):
@@ -233,4 +232,4 @@ def _grid(
             axes.imshow(shown, cmap=colour, vmin=0.0, vmax=1.0, interpolation="nearest")
             if titles:
                 axes.set_title(titles[number], fontsize="small")
-    return figure
+    return grid[0, 0].figure

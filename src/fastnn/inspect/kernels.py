@@ -60,8 +60,8 @@ def filters(model: Model, layer: str | Layer, *, scale: bool = True) -> NDArray[
         When the model does not have the layer, or it is no convolution of images or sequences.
     """
     layer = layer_of("filters", checked("filters", model), layer)
-    if not isinstance(layer, _KINDS) or isinstance(layer, _DEEP):
-        names = [one.label for one in model.layers if isinstance(one, _KINDS) and not isinstance(one, _DEEP)]
+    if not shows_images(layer):
+        names = [one.label for one in model.layers if shows_images(one)]
         raise ValueError(
             f"filters: layer: {layer.label!r}, a {type(layer).__name__}, has no kernels of images; those that have are "
             f"{names}"
@@ -75,6 +75,11 @@ def filters(model: Model, layer: str | Layer, *, scale: bool = True) -> NDArray[
     else:
         images = kernel.transpose((2, 0, 1, 3) if isinstance(layer, _TRANSPOSED) else (3, 0, 1, 2))
     return scaled(images) if scale else np.ascontiguousarray(images)
+
+
+def shows_images(layer: Layer) -> bool:
+    """Return whether the kernels of a layer are images, or lines of them."""
+    return isinstance(layer, _KINDS) and not isinstance(layer, _DEEP)
 
 
 def scaled(images: NDArray[Any]) -> NDArray[Any]:

@@ -43,9 +43,20 @@ def feature_maps(model: Model, x: Any, layer: str | Layer) -> NDArray[Any]:
     Every call makes a program. For many calls ``fnn.function`` makes one of a symbol that is at hand.
     """
     inside = Inside("feature_maps", model)
-    compute = function(inside.inputs, inside.result(layer), name="feature_maps")
+    found: NDArray[Any] = computed("feature_maps", inside, inside.result(layer), x)
+    return found
+
+
+def computed(what: str, inside: Inside, results: Any, x: Any) -> Any:
+    """Return the values of symbols within a model for a batch, as prediction computes them.
+
+    Raises
+    ------
+    TypeError, ValueError
+        When x does not fit the model's inputs.
+    """
+    compute = function(inside.inputs, results, name=what)
     several = len(inside.inputs) > 1
     if several and not isinstance(x, (list, tuple)):
-        raise TypeError(f"feature_maps: x: expected a list of {len(inside.inputs)} arrays, got {type(x).__name__}")
-    found: NDArray[Any] = compute(*(x if several else [x]))
-    return found
+        raise TypeError(f"{what}: x: expected a list of {len(inside.inputs)} arrays, got {type(x).__name__}")
+    return compute(*(x if several else [x]))

@@ -14,7 +14,7 @@ from fastnn.console import say
 from fastnn.layers.architecture import Architecture
 from fastnn.layers.base import Layer
 from fastnn.layers.symbols import Part
-from fastnn.model import inspection
+from fastnn.model import inspection, notebook
 from fastnn.model.device import DeviceMixin
 from fastnn.model.nesting import new_part
 from fastnn.program.program import Program
@@ -249,6 +249,15 @@ class BaseModel(DeviceMixin):
         state = f"{self.count_params()} parameters" if self.built else "not built"
         return f"<{self._title}: {state}, {self.dtype}>"
 
+    def _repr_html_(self) -> str:
+        """Return the layers as a table, for notebooks; nothing is computed for it."""
+        return notebook.model(self._state, self._title, self._rows)
+
+    @property
+    def _rows(self) -> list[tuple[str, ...]]:
+        """The table of layers."""
+        return inspection.rows_of(self._runtime.table)
+
     # --- weights ------------------------------------------------------------------------------------------
 
     @reads
@@ -267,6 +276,13 @@ class BaseModel(DeviceMixin):
 
     def set_weights(self, weights: Sequence[ArrayLike], layer: str | Layer = ALL) -> None:
         """Set all weights, or one layer's, in the order of `get_weights`.
+
+        Parameters
+        ----------
+        weights : list of array
+            Kernel (n_in, n_out) and bias (n_out,) of each layer in turn.
+        layer : str or Layer, optional
+            Only this layer's weights.
 
         Raises
         ------

@@ -14,6 +14,7 @@ from fastnn.objective.objective import Objective
 from fastnn.program.disassembly import format_bytes
 from fastnn.program.program import Program
 from fastnn.program.record import ITEM_SIZES
+from fastnn.runtime.parameters import ParameterTable
 from fastnn.runtime.programs.requests import build
 from fastnn.runtime.runtime import Runtime
 
@@ -77,13 +78,20 @@ def _seen(runtime: Runtime, objective: Objective, output: int, inputs: int) -> T
     return _targets(inputs + output, shape, runtime.table.dtype, shape)
 
 
+NOT_BUILT = "not built: the input shape comes from the first data, or from build(input_shape)"
+
+
 def unbuilt(title: str, layers: Sequence[tuple[str, Layer]]) -> str:
     """Describe the layers, with their names, of a model whose shapes are not known yet, below a title."""
-    rows = [("layer", "class", "output shape", "parameters")]
-    rows += [(name, type(layer).__name__, "?", "?") for name, layer in layers]
-    lines = _table(rows)
-    lines.append("not built: the input shape comes from the first data, or from build(input_shape)")
-    return "\n".join([title, *lines])
+    return "\n".join([title, *_table(unbuilt_rows(layers)), NOT_BUILT])
+
+
+def unbuilt_rows(layers: Sequence[tuple[str, Layer]]) -> list[tuple[str, ...]]:
+    """Return a table of layers, with their names, whose shapes are not known yet."""
+    return [
+        ("layer", "class", "output shape", "parameters"),
+        *((name, type(one).__name__, "?", "?") for name, one in layers),
+    ]
 
 
 def _table(rows: Sequence[tuple[str, ...]]) -> list[str]:
@@ -101,11 +109,10 @@ def _source(architecture: Architecture, call: int) -> str:
     return architecture.labels[use.layer] + (f"[{use.output}]" if several else "")
 
 
-def summary(runtime: Runtime, title: str, batch: int) -> str:
-    """Describe a model's layers, shapes, parameters and memory, below a title."""
-    table, optimizer = runtime.table, runtime.optimizer
+def rows_of(table: ParameterTable) -> list[tuple[str, ...]]:
+    """Return a table of the uses of layers: names, classes, shapes, parameters, and where inputs come from."""
     architecture = table.architecture
-    rows = [("layer", "class", "output shape", "parameters", "connected to")]
+    rows: list[tuple[str, ...]] = [("layer", "class", "output shape", "parameters", "connected to")]
     sizes: Counter[int] = Counter()
     for entry in table:
         sizes[entry.layer] += entry.size
@@ -122,10 +129,21 @@ def summary(runtime: Runtime, title: str, batch: int) -> str:
         sources = ", ".join(_source(architecture, x) for x in call.inputs)
         shape = ", ".join(str((None, *use.shape) if use.batched else use.shape) for use in uses)
         rows.append((label, type(layer).__name__ + note, shape, f"{size:,}" if first_use else "shared", sources))
-    lines = _table(rows)
+    return rows
+
+
+def counts_of(table: ParameterTable) -> str:
+    """Describe the numbers of parameters."""
     trained = sum(entry.size for entry, is_trained in zip(table, table.trained(), strict=True) if is_trained)
     total = sum(entry.size for entry in table)
-    lines.append(f"parameters: {total:,} ({trained:,} trainable), {table.dtype}")
+    return f"{total:,} ({trained:,} trainable), {table.dtype}"
+
+
+def summary(runtime: Runtime, title: str, batch: int) -> str:
+    """Describe a model's layers, shapes, parameters and memory, below a title."""
+    table, optimizer = runtime.table, runtime.optimizer
+    architecture = table.architecture
+    lines = [*_table(rows_of(table)), f"parameters: {counts_of(table)}"]
     for role, what in (("loss", "added losses"), ("metric", "added metrics")):
         names = [extra.name or _source(architecture, extra.call) for extra in architecture.extras if extra.role == role]
         if names:

@@ -194,6 +194,10 @@ class Sequential(Model):
         else:
             print(inspection.unbuilt(self._title, self._named_layers()))
 
+    @property
+    def _rows(self) -> list[tuple[str, ...]]:
+        return super()._rows if self.built else inspection.unbuilt_rows(self._named_layers())
+
     def _named_layers(self) -> list[tuple[str, Layer]]:
         """Return the layers with names to show, which begin with those of the models."""
         found: list[tuple[str, Layer]] = []

@@ -1,5 +1,7 @@
 """Networks inside the user's own compiled code: functions to call from functions that Numba compiles.
 
+::
+
     from numba import njit, prange
     from fastnn import nopython as fnp
 

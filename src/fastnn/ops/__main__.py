@@ -12,7 +12,7 @@ from fastnn.ops.definition import NUMPY_NAMES
 _HEAD = """# Ops on symbols
 
 `fastnn.ops` has functions of symbols: of what `fastnn.Input` and layers give, and of the arguments of functions of your
-own ([layers, losses, metrics](interface.md#ops-on-symbols)). Names and broadcasting are NumPy's; the batch axis is axis
+own ([layers, losses, metrics](symbols.md)). Names and broadcasting are NumPy's; the batch axis is axis
 0. Python's operators `+ - * / % ** @ < <= > >= == != ~ & | []` do the same. `python -m fastnn.ops` makes this page.
 """
 

@@ -43,6 +43,11 @@ def _place(view: OperandView) -> str:
     return f"{view.spec.name}={name}+{view.offset:#x}" + (f"({shape})" if shape else "")
 
 
+def moved_bytes(record: NDArray[np.int64], dtype: str) -> int:
+    """Return the size of all that a record reads and writes."""
+    return sum(view.nbytes for view in operands_of(record, dtype))
+
+
 def disassemble(record: NDArray[np.int64], kernel: KernelKey, mapped: KernelKey | None, label: str, dtype: str) -> str:
     """Return a record as text: kernel, operands with places and shapes, parameters, flags, bytes moved."""
     views = operands_of(record, dtype)
@@ -55,7 +60,7 @@ def disassemble(record: NDArray[np.int64], kernel: KernelKey, mapped: KernelKey 
         notes.append(f"map={mapped}")
     if op_of(record).name in CONTROL:
         notes += [f"{name}={size}" for name, size in dims_of(record).items()]
-    moved = format_bytes(sum(view.nbytes for view in views))
+    moved = format_bytes(moved_bytes(record, dtype))
     tail = " ".join(part for part in (params, *notes) if part)
     return f"{kernel!s:<34} {outs or '-'} <- {ins or '-'}{'  [' + tail + ']' if tail else ''}  {moved}  ; {label}"
 

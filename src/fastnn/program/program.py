@@ -9,9 +9,10 @@ from types import MappingProxyType
 import numpy as np
 from numpy.typing import NDArray
 
+from fastnn import markup
 from fastnn.locks import cached_property
 from fastnn.program.chains import Chain
-from fastnn.program.disassembly import describe_chain, disassemble, format_bytes
+from fastnn.program.disassembly import describe_chain, disassemble, format_bytes, moved_bytes
 from fastnn.program.layout import (
     ABSENT,
     ALIGNMENT,
@@ -79,12 +80,27 @@ class Program:
         """Whether random numbers of `fastnn.ops` are drawn."""
         return any(key.op == "random" for key in self.kernels)
 
+    @property
+    def _title(self) -> str:
+        return (
+            f"program {self.name!r}: {len(self)} records, batch {self.batch}, {self.dtype}, "
+            f"arena {format_bytes(self.arena_bytes)}"
+        )
+
+    def __repr__(self) -> str:
+        return f"<{self._title}>"
+
+    def _repr_html_(self) -> str:
+        """Return the kernels and their layers as a table, for notebooks, and all that `print` shows."""
+        rows = [("record", "kernel", "layer", "moves")]
+        for index, (record, kernel, label) in enumerate(zip(self.records, self.kernels, self.labels, strict=True)):
+            rows.append((str(index), str(kernel), label, format_bytes(moved_bytes(record, self.dtype))))
+        details = markup.opening("operands, memory and fusions", markup.verbatim(str(self)))
+        return markup.block(markup.line(self._title, strong=True), markup.table(rows, (0, 3)), details)
+
     def __str__(self) -> str:
         records = zip(self.records, self.kernels, self.maps, self.labels, strict=True)
-        lines = [
-            f"program {self.name!r}: {len(self)} records, batch {self.batch}, {self.dtype}, "
-            f"arena {format_bytes(self.arena_bytes)}",
-        ]
+        lines = [self._title]
         starts = {chain.first: chain for chain in self.chains}
         for index, record in enumerate(records):
             if index in starts:

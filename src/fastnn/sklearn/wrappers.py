@@ -217,7 +217,7 @@ class Classifier(ClassifierMixin, _Wrapper):  # type: ignore[misc]
 
     """
 
-    __doc__ += _PARAMETERS
+    __doc__ += f"\n{_PARAMETERS}"
 
     def partial_fit(self, X: Any, y: Any, sample_weight: Any = None, classes: Any = None) -> Any:
         """Train for one epoch, and go on with the model that there is.
@@ -298,7 +298,7 @@ class Regressor(RegressorMixin, _Wrapper):  # type: ignore[misc]
 
     """
 
-    __doc__ += _PARAMETERS
+    __doc__ += f"\n{_PARAMETERS}"
 
     def _encoded(self, y: Array, goes_on: bool, classes: Any = None) -> Array:
         found = y[:, None] if y.ndim == 1 else y

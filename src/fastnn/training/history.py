@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from fastnn.checks import shorten
+from fastnn import markup
+from fastnn.callbacks.logs import numbers_of
+from fastnn.checks import flag, shorten
+from fastnn.training.curves import best_epoch, draw
 
 __all__ = ["History"]
 
@@ -41,7 +43,7 @@ class History:
         logs : mapping of str to float
             Its quantities.
         """
-        numbers = _numbers(logs)
+        numbers = numbers_of(logs)
         for name in numbers:
             if name not in self.history:
                 self.history[name] = [math.nan] * len(self.epoch)
@@ -52,7 +54,7 @@ class History:
 
     def amend(self, logs: Mapping[str, float]) -> None:
         """Add entries that callbacks put into the logs of the last recorded epoch."""
-        for name, value in _numbers(logs).items():
+        for name, value in numbers_of(logs).items():
             if name not in self.history:
                 self.history[name] = [math.nan] * len(self.epoch)
             self.history[name][-1] = value
@@ -68,13 +70,32 @@ class History:
             parts.append("one interrupted")
         return f"<History: {', '.join(parts)}>"
 
-    def plot(self, ax: Any = None) -> Any:
-        """Draw every quantity over the epochs, training and validation together.
+    def _repr_html_(self) -> str:
+        """Return first, best and last values as a table, for notebooks."""
+        count = len(self.epoch)
+        rows = [("", "first", "best", "last")]
+        for name, values in self.history.items():
+            best = best_epoch(name, values)
+            shown = "" if best is None else f"{values[best]:.4g} (epoch {self.epoch[best] + 1})"
+            rows.append((name, f"{values[0]:.4g}", shown, f"{values[-1]:.4g}"))
+        title = f"History of {count} epoch{'' if count == 1 else 's'}"
+        title += "" if self.partial is None else ", one more interrupted"
+        return markup.block(markup.line(title, strong=True), markup.table(rows, (1, 2, 3)) if self.history else "")
+
+    def plot(self, ax: Any = None, *, names: Sequence[str] | None = None, log: bool = False) -> Any:
+        """Draw quantities over the epochs, training and validation together, and mark the best epoch of each.
+
+        The best epoch is that of the validation, if there is one, for quantities whose names say what is better. Epochs
+        are counted from 1.
 
         Parameters
         ----------
         ax : matplotlib Axes or None
             Where to draw all of them; None makes a figure with one Axes for each quantity.
+        names : sequence of str, optional
+            The quantities, without ``val_``; by default all.
+        log : bool
+            Whether the vertical axes are logarithmic. That of the learning rate is by itself, if it changes much.
 
         Returns
         -------
@@ -86,35 +107,17 @@ class History:
         ImportError
             If matplotlib is not installed.
         ValueError
-            If no epoch has been finished.
+            If no epoch has been finished, or there is no quantity of a name.
         """
         if not self.epoch:
             raise ValueError("there is nothing to plot: no epoch has been finished")
         twins = {f"val_{name}" for name in self.history}
-        names = [name for name in self.history if name not in twins]
-        if ax is not None:
-            for name in names:
-                self._draw(ax, name)
-            return ax
-        try:
-            from matplotlib import pyplot
-        except ImportError as error:
-            raise ImportError("History.plot needs matplotlib: python -m pip install matplotlib") from error
-        _, grid = pyplot.subplots(1, len(names), figsize=(4.5 * len(names), 3.5), squeeze=False, layout="constrained")
-        for axes, name in zip(grid[0], names, strict=True):
-            self._draw(axes, name)
-            axes.set_ylabel(name)
-        return list(grid[0])
-
-    def _draw(self, axes: Any, name: str) -> None:
-        # Few epochs are few points, which a bare line would hide.
-        marker = "." if len(self.epoch) < 30 else None
-        epochs = [epoch + 1 for epoch in self.epoch]
-        for curve in (name, f"val_{name}"):
-            if curve in self.history:
-                axes.plot(epochs, self.history[curve], marker=marker, label=curve)
-        axes.set_xlabel("epoch")
-        axes.legend()
+        known = [name for name in self.history if name not in twins]
+        chosen = known if names is None else [names] if isinstance(names, str) else list(names)
+        unknown = [name for name in chosen if name not in known]
+        if unknown or not chosen:
+            raise ValueError(f"names: expected some of {known}, got {shorten(names)}")
+        return draw(self.epoch, self.history, chosen, ax, flag("log", log))
 
     def to_dict(self) -> dict[str, Any]:
         """Return everything as dicts, lists and numbers, for saving."""
@@ -148,19 +151,6 @@ class History:
             if len(values) != len(result.epoch):
                 raise ValueError(f"history[{name!r}] has {len(values)} values for {len(result.epoch)} epochs")
         return result
-
-
-def _numbers(logs: Mapping[Any, Any]) -> dict[str, float]:
-    """Return the entries that are numbers with a name."""
-    found = {}
-    for name, value in logs.items():
-        if not isinstance(name, str) or isinstance(value, (str, bytes)):
-            continue
-        # anything that converts to a number: NumPy's, those of other libraries, arrays without axes
-        with contextlib.suppress(Exception):
-            if not getattr(value, "ndim", 0):
-                found[name] = float(value)
-    return found
 
 
 def _number(value: Any) -> float:

@@ -193,9 +193,6 @@ class _Bars:
         unfinished = self.steps is not None and self.steps_done < self.steps
         part = f" (step {self.steps_done}/{self.steps})" if unfinished else ""
         position = self.position()
-        if not unfinished:
-            # A notebook shows a bar in red if it ends before its total, also after an intended early stop.
-            self.bar.total = position
         values = " ".join(quantities(self.logs))
         end_bar(self.bar, position, f"{head}/{self.epochs}{part}: {duration(seconds)} {values}")
         self.bar = None

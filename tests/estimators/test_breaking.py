@@ -175,7 +175,8 @@ def test_averages_of_weights_go_on_with_other_parameters():
     other = copy.deepcopy(made).set_params(alpha=1.1e-3)
     for one in (made, other):
         one.partial_fit(X, Y).partial_fit(X, Y)
-    assert not alike(made, other) and np.allclose(made.coefs_[0], other.coefs_[0], atol=1e-4)
+    apart = np.abs(made.coefs_[0] - other.coefs_[0]).max()
+    assert 0.0 < apart < 1e-5
 
 
 def test_sizes_that_are_set_between_trainings_are_an_error():

@@ -219,8 +219,6 @@ class Network:
             its.optimizer_state = new
             its.training[...] = mine.training
             its.begin_optimizer(mine.first_step)
-            if made.dtype == self.dtype:
-                its.unaveraged = mine.unaveraged
         return made
 
     @property

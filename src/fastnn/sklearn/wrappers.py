@@ -199,7 +199,7 @@ class _Wrapper(BaseEstimator, ABC):  # type: ignore[misc]
         """Return the loss of a model."""
 
     def _outputs(self, X: Any) -> Array:
-        check_is_fitted(self)
+        check_is_fitted(self, "model_")
         with limited(threads_of(self.n_threads)):
             found: Array = self.model_.predict(self._checked(X))
         return found

@@ -203,6 +203,24 @@ class Network:
             loss = dataclasses.replace(loss, normalize="weights")
         self.model.compile(optimizer, loss, loss_weights=factor)
 
+    def remade(self, design: Design) -> Network:
+        """Return a network of another design of the same units, with these weights and this state of an optimizer."""
+        made = Network(design)
+        made.model.set_weights(self.all_weights())
+        if not self.compiled:
+            return made
+        made.compile(self.optimizer)
+        mine, its = state_of(self.model).runtime, state_of(made.model).runtime
+        with mine.lock, its.lock:
+            old, new = mine.optimizer_state, its.optimizer_state
+            for slot in range(len(self.optimizer.slots)):
+                for entry, other in zip(mine.table, its.table, strict=True):
+                    its.table.view(new, other, slot)[...] = mine.table.view(old, entry, slot)
+            its.optimizer_state = new
+            its.training[...] = mine.training
+            its.begin_optimizer(mine.first_step)
+        return made
+
     @property
     def optimizer(self) -> Optimizer:
         """The optimizer that trains."""

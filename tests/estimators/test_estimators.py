@@ -21,7 +21,7 @@ from sklearn.preprocessing import StandardScaler
 import fastnn as fnn
 import fastnn.nopython as fnp
 import fastnn.sklearn as fsk
-from fastnn.sklearn.perceptron import dense
+from fastnn.sklearn.data import dense
 from fastnn.sklearn.sharing import threads_of
 from fastnn.threads import limited
 

@@ -68,6 +68,10 @@ EXPECTED = {
     "memory.py": ["96 networks a generation", "without memory, 82 weights", "8 recurrent units, 306", "ns a step"],
     "answers.py": ["1000 sentences with questions, 140 words", "read  2 times: ", "      100    ", "nora | "],
     "music.py": ["57 tunes with 2638 notes", "table, in C    ", "network, in 12 keys", "goes on:"],
+    "side_by_side.py": ["float64    1    ", "float32 mean    ", "predict one row  float32"],
+    "imbalance.py": ["2.1% break down", "balanced       one half", "true chances   by cost", "200 / 2000 = 0.10"],
+    "search.py": ["12 candidates on 5 folds of 250 images", "units, alpha 0.", "128 units", " ± 0.0"],
+    "uncertainty.py": ["calibration error", "with a temperature     ", "the temperature is 1.4", " 90% to 100% "],
     "table.py": [
         "7 of 10 columns used",
         "the same as 'temperature'",
@@ -77,7 +81,8 @@ EXPECTED = {
     ],
     "importance.py": ["weights  gradients  shuffling", "average 3", "epsilon"],
 }
-TIMED = {"digits.py", "cnn_digits.py"}  # they print tables of times
+TIMED = {"digits.py", "cnn_digits.py", "side_by_side.py"}  # they print tables of times
+NEED_SKLEARN = {"side_by_side.py", "imbalance.py", "search.py", "uncertainty.py"}
 ALLOWED_IMPORTS = {
     "argparse", "fastnn", "inspect", "math", "numba", "numpy", "os", "pydoc_data", "re", "scipy", "tempfile", "time",
 }  # fmt: skip
@@ -85,6 +90,8 @@ ALLOWED_IMPORTS = {
 
 def run(name: str, *arguments: str, warnings: str = "error") -> str:
     """Run an example in a separate process and return its output."""
+    if name in NEED_SKLEARN:
+        pytest.importorskip("sklearn")
     package = str(Path(fastnn.__file__).parents[1])
     path = os.pathsep.join(filter(None, [package, os.environ.get("PYTHONPATH")]))
     environment = os.environ | {"PYTHONPATH": path, "PYTHONIOENCODING": "utf-8", "MPLBACKEND": "Agg"}
@@ -118,6 +125,14 @@ def test_by_hand_agrees_with_fastnn_to_rounding() -> None:
     assert float(last.removeprefix("largest difference: ")) < 1e-14
 
 
+def test_losses_agree_with_scikit_learns_to_rounding() -> None:
+    lines = [line.split() for line in run("side_by_side.py").splitlines() if line.startswith("float64 ")]
+    trainings = [line for line in lines if line[1].isdigit()]
+    assert len(trainings) == 2
+    for _, _, its, mine, apart, *_ in trainings:
+        assert its == mine and float(apart) < 1e-10
+
+
 def test_perceptron_rule_in_plain_python_ends_where_fastnn_does() -> None:
     lines = run("perceptron.py").splitlines()
     epochs = [line.split() for line in lines if len(line.split()) == 5 and line.split()[0].isdigit()]
@@ -141,7 +156,7 @@ def test_needs_only_fastnn_and_numpy(name: str) -> None:
             imported.update(alias.name.split(".")[0] for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             imported.add((node.module or "").split(".")[0])
-    assert imported <= ALLOWED_IMPORTS
+    assert imported <= ALLOWED_IMPORTS | ({"sklearn"} if name in NEED_SKLEARN else set())
 
 
 def test_music_is_written_as_midi(tmp_path: Path) -> None:

@@ -25,7 +25,8 @@ _COMMON = """activation : {'identity', 'logistic', 'tanh', 'relu'}, str or Activ
     verbose : bool, int or 'bar'
         True prints each epoch as scikit-learn does, 'bar' shows fastnn's bars.
     warm_start : bool
-        Whether `fit` goes on with the weights of the last one.
+        Whether `fit` goes on with the weights of the last one. Other parameters may have been set since, but for
+        `hidden_layer_sizes` and `batch_norm`; so they may between calls of `partial_fit`.
     momentum : float
     nesterovs_momentum : bool
     early_stopping : bool

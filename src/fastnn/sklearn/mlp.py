@@ -6,6 +6,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse import csr_matrix
 from sklearn.base import ClassifierMixin, RegressorMixin, _fit_context
 from sklearn.metrics import r2_score
 from sklearn.preprocessing import LabelBinarizer
@@ -16,6 +17,7 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import _check_partial_fit_first_call, type_of_target, unique_labels
 from sklearn.utils.validation import validate_data
 
+from fastnn import losses
 from fastnn.sklearn.documented import CLASSIFIER, REGRESSOR
 from fastnn.sklearn.parameters import CONSTRAINTS
 from fastnn.sklearn.perceptron import BaseMLP, is_stochastic
@@ -79,7 +81,9 @@ class MLPClassifier(ClassifierMixin, BaseMLP):  # type: ignore[misc]
         "class_weight": [dict, list, StrOptions({"balanced"}), None],
     }
 
-    def _validate_input(self, X: Any, y: Any, incremental: bool, reset: bool) -> tuple[Any, Array]:
+    def _validate_input(
+        self, X: Any, y: Any, incremental: bool, reset: bool, held: bool = False
+    ) -> tuple[Any, Array]:  # fmt: skip
         X, y = validate_data(
             self, X, y, accept_sparse=["csr", "csc"], multi_output=True, dtype=(np.float64, np.float32), reset=reset
         )
@@ -89,11 +93,11 @@ class MLPClassifier(ClassifierMixin, BaseMLP):  # type: ignore[misc]
             self._label_binarizer = LabelBinarizer().fit(y)
             self.classes_ = self._label_binarizer.classes_
         else:
-            self._check_classes(unique_labels(y))
+            self._check_classes(unique_labels(y), all_of_them=self.warm_start and not held)
         return X, self._encoded(y)
 
-    def _check_classes(self, classes: Array) -> None:
-        if self.warm_start:
+    def _check_classes(self, classes: Array, *, all_of_them: bool) -> None:
+        if all_of_them:
             if set(classes) != set(self.classes_):
                 raise ValueError(
                     "warm_start can only be used where `y` has the same classes as in the previous call to fit. "
@@ -105,10 +109,20 @@ class MLPClassifier(ClassifierMixin, BaseMLP):  # type: ignore[misc]
             )
 
     def _encoded(self, y: Array) -> Array:
-        """Return numbers of classes, or columns of zeros and ones for two classes or several labels."""
-        if self._label_binarizer.y_type_ == "multiclass":
+        """Return numbers of classes, or columns of zeros and ones if the loss takes no numbers."""
+        if self._label_binarizer.y_type_ == "multiclass" and self._loss_takes_classes():
             return np.searchsorted(self.classes_, y)
         return np.asarray(self._label_binarizer.transform(y), np.float32)
+
+    def _loss_takes_classes(self) -> bool:
+        """Return whether the loss takes numbers of classes for an output with a column for each."""
+        if self.loss == "log_loss":
+            return True
+        loss = losses.get(self.loss)
+        try:
+            return loss.check_targets(np.zeros(1, np.int64), (len(self.classes_),), "y") == "classes"
+        except ValueError:
+            return False
 
     def _decoded(self, values: Array) -> Array:
         """Return classes, or indicators of several labels, for outputs of the network or encoded targets."""
@@ -167,7 +181,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):  # type: ignore[misc]
             self._label_binarizer = LabelBinarizer().fit(y if several else classes)
         return self._fit(X, y, sample_weight, True)  # type: ignore[no-any-return]
 
-    def predict(self, X: Any) -> Array:
+    def predict(self, X: Any) -> Any:
         """Predict classes.
 
         Parameters
@@ -176,9 +190,10 @@ class MLPClassifier(ClassifierMixin, BaseMLP):  # type: ignore[misc]
 
         Returns
         -------
-        ndarray of shape (n_samples,), or (n_samples, n_labels)
+        ndarray of shape (n_samples,), or (n_samples, n_labels); a sparse matrix if the labels of `fit` were one
         """
-        return self._decoded(self._forward(X))
+        found = self._decoded(self._forward(X))
+        return csr_matrix(found) if self._label_binarizer.sparse_input_ else found
 
     def predict_proba(self, X: Any) -> Array:
         """Predict the probabilities of classes, in the order of `classes_`.
@@ -254,7 +269,9 @@ class MLPRegressor(RegressorMixin, BaseMLP):  # type: ignore[misc]
         self.device = device
         self.n_threads = n_threads
 
-    def _validate_input(self, X: Any, y: Any, incremental: bool, reset: bool) -> tuple[Any, Array]:
+    def _validate_input(
+        self, X: Any, y: Any, incremental: bool, reset: bool, held: bool = False
+    ) -> tuple[Any, Array]:  # fmt: skip
         X, y = validate_data(
             self, X, y, accept_sparse=["csr", "csc"], multi_output=True, y_numeric=True,
             dtype=(np.float64, np.float32), reset=reset,

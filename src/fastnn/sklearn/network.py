@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastnn import activations, losses
-from fastnn.callbacks import Callback
+from fastnn.callbacks import Callback, CallbackList
 from fastnn.layers.core import Activation, Dense, Input
 from fastnn.layers.normalization import BatchNormalization
 from fastnn.layers.random import Dropout
@@ -82,6 +82,10 @@ class Design:
         last = _activation(self.out_activation)
         found.append(Dense(self.units[-1], last, kernel_initializer="zeros", kernel_regularizer=penalty))
         return found
+
+    def network(self) -> Network:
+        """Make a network, whose weights are zeros."""
+        return Network(self)
 
     def objective(self) -> tuple[Loss, float]:
         """Return the loss and its factor.
@@ -207,6 +211,24 @@ class Network:
             loss = dataclasses.replace(loss, normalize="weights")
         self.model.compile(optimizer, loss, loss_weights=factor)
 
+    def remade(self, design: Design) -> Network:
+        """Return a network of another design of the same units, with these weights and this state of an optimizer."""
+        made = Network(design)
+        made.model.set_weights(self.all_weights())
+        if not self.compiled:
+            return made
+        made.compile(self.optimizer)
+        mine, its = state_of(self.model).runtime, state_of(made.model).runtime
+        with mine.lock, its.lock:
+            old, new = mine.optimizer_state, its.optimizer_state
+            for slot in range(len(self.optimizer.slots)):
+                for entry, other in zip(mine.table, its.table, strict=True):
+                    its.table.view(new, other, slot)[...] = mine.table.view(old, entry, slot)
+            its.optimizer_state = new
+            its.training[...] = mine.training
+            its.begin_optimizer(mine.first_step)
+        return made
+
     @property
     def optimizer(self) -> Optimizer:
         """The optimizer that trains."""
@@ -222,10 +244,9 @@ class Network:
         epoch_end: Callable[[dict[str, float] | None], bool], callbacks: Any, bar: bool, threads: int,
     ) -> None:  # fmt: skip
         """Train for a number of epochs, which `epoch_end` and callbacks may end; it comes before them."""
-        given = [] if callbacks is None else [callbacks] if isinstance(callbacks, Callback) else list(callbacks)
         options = FitOptions(
-            batch_size=batch, epochs=epochs, verbose=int(bar), callbacks=[EpochEnd(epoch_end), *given],
-            sample_weight=orders.weights,
+            batch_size=batch, epochs=epochs, verbose=int(bar),
+            callbacks=[EpochEnd(epoch_end), *CallbackList(callbacks).callbacks], sample_weight=orders.weights,
             passes=orders,
         )  # fmt: skip
         with limited(threads):

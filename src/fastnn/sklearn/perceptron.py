@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-import os
+import operator
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -19,6 +19,7 @@ from sklearn.utils.optimize import _check_optimize_result
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
 from fastnn.locks import importing
+from fastnn.sklearn.data import check_range, dense
 from fastnn.sklearn.parameters import CONSTRAINTS
 from fastnn.sklearn.passes import EpochOrders
 from fastnn.sklearn.sharing import threads_of
@@ -26,7 +27,7 @@ from fastnn.sklearn.sharing import threads_of
 if TYPE_CHECKING:  # programs that import estimators may never train one
     from fastnn.model import Sequential
     from fastnn.optimizers import Optimizer
-    from fastnn.sklearn.network import Network
+    from fastnn.sklearn.network import Design, Network
 
 Array = NDArray[Any]
 
@@ -47,8 +48,10 @@ class BaseMLP(BaseEstimator, ABC):  # type: ignore[misc]
     # --- what the two differ in ---------------------------------------------------------------------------
 
     @abstractmethod
-    def _validate_input(self, X: Any, y: Any, incremental: bool, reset: bool) -> tuple[Any, Array]:
-        """Check data and targets; returns the targets as fastnn takes them."""
+    def _validate_input(
+        self, X: Any, y: Any, incremental: bool, reset: bool, held: bool = False
+    ) -> tuple[Any, Array]:  # fmt: skip
+        """Check data and targets, `held` for validation; returns the targets as fastnn takes them."""
 
     @abstractmethod
     def _outputs_of(self, y: Array) -> tuple[int, str]:
@@ -95,17 +98,22 @@ class BaseMLP(BaseEstimator, ABC):  # type: ignore[misc]
         if sample_weight is not None:
             sample_weight = _check_sample_weight(sample_weight, X)
         sample_weight = self._weighted(sample_weight, y)
-        validation = self._validation(X_val, y_val)
+        if sample_weight is not None and not np.any(sample_weight):
+            raise ValueError("Sample weights must contain at least one non-zero number.")
+        validation = self._validation(X_val, y_val, y)
         if self.early_stopping and incremental:
             raise ValueError("partial_fit does not support early_stopping=True")
         self.n_outputs_, activation = self._outputs_of(y)
         self._random_state = check_random_state(self.random_state)
         units = (X.shape[1], *hidden, self.n_outputs_)
+        self.out_activation_ = activation
         if first:
-            self.out_activation_ = activation
             self._initialize(units, str(X.dtype) if self.dtype == "auto" else str(self.dtype))
-        self.n_layers_ = len(units)
+            self.n_layers_ = len(units)
         network = self._network_of_weights()
+        if not first:
+            network = self._going_on(network, tuple(hidden))
+        check_range(X, network.dtype)
         if self._stochastic:
             self._fit_stochastic(network, X, y, sample_weight, incremental, validation)
         else:
@@ -121,39 +129,45 @@ class BaseMLP(BaseEstimator, ABC):  # type: ignore[misc]
 
     def _hidden_units(self) -> list[int]:
         sizes = self.hidden_layer_sizes
-        found = list(sizes) if hasattr(sizes, "__iter__") else [sizes]
+        found = [operator.index(one) for one in (sizes if hasattr(sizes, "__iter__") else [sizes])]
         if any(one <= 0 for one in found):
             raise ValueError(f"hidden_layer_sizes must be > 0, got {found}.")
-        return [int(one) for one in found]
+        return found
 
     def _weighted(self, sample_weight: Any, y: Array) -> Any:
         """Return the weights of samples, those of their classes included."""
         return sample_weight
 
-    def _validation(self, X_val: Any, y_val: Any) -> Any:
-        """Check validation data."""
+    def _validation(self, X_val: Any, y_val: Any, y: Array) -> Any:
+        """Check validation data, whose targets have to be like those of the training."""
         if X_val is None and y_val is None:
             return None
         if X_val is None or y_val is None:
             raise ValueError("X_val and y_val: expected both or none")
-        return self._validate_input(X_val, y_val, True, False)
+        found = self._validate_input(X_val, y_val, True, False, held=True)
+        if found[1].shape[1:] != y.shape[1:]:
+            raise ValueError(f"y_val: expected rows of shape {y.shape[1:]}, as y has, got {found[1].shape[1:]}")
+        return found
 
-    def _new_network(self, units: tuple[int, ...], dtype: str) -> Network:
-        """Make a network, whose weights are zeros."""
+    def _design(self, units: tuple[int, ...], dtype: str, before: Design | None = None) -> Design:
+        """Describe the network, whose dropout goes on with the seed of the one before."""
         with importing:
-            from fastnn.sklearn.network import Design, Network
+            from fastnn.sklearn.network import Design
+
         rates = self.dropout
-        dropout = tuple(rates) if hasattr(rates, "__iter__") else (float(rates),) * (len(units) - 2)
+        each = rates if hasattr(rates, "__iter__") else [rates] * (len(units) - 2)
+        dropout = tuple(float(one) for one in each)
         if len(dropout) != len(units) - 2:
             raise ValueError(
                 f"dropout: expected a rate, or one for each of {len(units) - 2} hidden layers, got {rates}"
             )
-        seed = int(self._random_state.randint(2**31)) if any(dropout) else 0
-        design = Design(
+        seed = 0 if before is None else before.seed
+        if any(dropout) and not (before is not None and any(before.dropout)):
+            seed = int(self._random_state.randint(2**31))
+        return Design(
             units, self.activation, self.out_activation_, self.loss, float(self.alpha), dropout, bool(self.batch_norm),
             dtype, self.device, seed,
         )  # fmt: skip
-        return Network(design)
 
     def _initialize(self, units: tuple[int, ...], dtype: str) -> None:
         """Make the network and its initial weights, by scikit-learn's distribution and random numbers.
@@ -162,7 +176,7 @@ class BaseMLP(BaseEstimator, ABC):  # type: ignore[misc]
         activation.
         """
         self.n_iter_ = self.t_ = 0
-        network = self._new_network(units, dtype)
+        network = self._design(units, dtype).network()
         factor = 2.0 if self.activation == "logistic" else 6.0
         for kernel, bias in zip(network.coefs, network.intercepts, strict=True):
             bound = np.sqrt(factor / sum(kernel.shape))
@@ -171,15 +185,38 @@ class BaseMLP(BaseEstimator, ABC):  # type: ignore[misc]
         self._use(network)
         if self._stochastic:
             self.loss_curve_: list[float] = []
-            self._no_improvement_count = 0
-            self.validation_loss_curve_: list[float] | None = None
-            if self.early_stopping:
-                self.validation_scores_: list[float] | None = []
-                self.best_validation_score_: float | None = -np.inf
-                self.best_loss_: float | None = None
-            else:
-                self.best_loss_ = np.inf
-                self.validation_scores_ = self.best_validation_score_ = None
+            self._begin_to_compare()
+
+    def _begin_to_compare(self) -> None:
+        """Forget the best score and the best loss."""
+        self._no_improvement_count = 0
+        if self.early_stopping:
+            self.validation_scores_: list[float] | None = []
+            self.best_validation_score_: float | None = -np.inf
+            self.best_loss_: float | None = None
+        else:
+            self.best_loss_ = np.inf
+            self.validation_scores_ = self.best_validation_score_ = None
+
+    def _going_on(self, network: Network, hidden: tuple[int, ...]) -> Network:
+        """Return the network of a training that goes on: with other parameters, if they have been set since."""
+        before = network.design
+        if hidden != before.units[1:-1]:
+            raise ValueError(
+                f"hidden_layer_sizes: expected {before.units[1:-1]}, those of the weights that the training goes on "
+                f"with, got {hidden}; `fit` with warm_start=False begins anew"
+            )
+        design = self._design(before.units, before.dtype if self.dtype == "auto" else str(self.dtype), before)
+        if design == before:
+            return network
+        if design.batch_norm != before.batch_norm:
+            raise ValueError(
+                f"batch_norm: expected {before.batch_norm}, as the training that goes on began, got "
+                f"{design.batch_norm}; `fit` with warm_start=False begins anew"
+            )
+        made = network.remade(design)
+        self._use(made)
+        return made
 
     def _use(self, network: Network) -> None:
         self._network = network
@@ -193,7 +230,8 @@ class BaseMLP(BaseEstimator, ABC):  # type: ignore[misc]
         if network is None:
             units = (len(self.coefs_[0]), *(one.shape[1] for one in self.coefs_))
             self._random_state = check_random_state(self.random_state)
-            network = self._new_network(units, "float32" if self.coefs_[0].dtype == np.float32 else "float64")
+            dtype = "float32" if self.coefs_[0].dtype == np.float32 else "float64"
+            network = self._design(units, dtype).network()
         network.take(self.coefs_, self.intercepts_)
         self._use(network)
         return network
@@ -228,6 +266,9 @@ class BaseMLP(BaseEstimator, ABC):  # type: ignore[misc]
     ) -> None:
         if not incremental or not network.compiled:
             network.compile(self._new_optimizer())
+        self.loss_curve_ = self.__dict__.get("loss_curve_", [])  # lbfgs has none
+        if "best_loss_" not in self.__dict__ or (self.best_loss_ is None) != bool(self.early_stopping):
+            self._begin_to_compare()
         held_weight = None
         if self.early_stopping and validation is None:
             X, y, sample_weight, validation, held_weight = self._split(X, y, sample_weight)
@@ -250,7 +291,7 @@ class BaseMLP(BaseEstimator, ABC):  # type: ignore[misc]
         self.n_iter_ = 0
         try:
             network.train(
-                dense(X), y, orders, epochs=1 if incremental else self.max_iter, batch=batch,
+                dense(X), y, orders, epochs=1 if incremental else int(self.max_iter), batch=batch,
                 epoch_end=end, callbacks=self.callbacks, bar=self.verbose == "bar", threads=threads_of(self.n_threads),
             )  # fmt: skip
         except KeyboardInterrupt:
@@ -298,8 +339,8 @@ class BaseMLP(BaseEstimator, ABC):  # type: ignore[misc]
         if self.optimizer is not None:
             return copy.deepcopy(optimizers.get(self.optimizer))
         if self.solver == "sgd":
-            return optimizers.SGD(self.learning_rate_init, self.momentum, nesterov=bool(self.nesterovs_momentum))
-        return optimizers.Adam(self.learning_rate_init, self.beta_1, self.beta_2, self.epsilon)
+            return optimizers.SGD(float(self.learning_rate_init), self.momentum, nesterov=bool(self.nesterovs_momentum))
+        return optimizers.Adam(float(self.learning_rate_init), self.beta_1, self.beta_2, self.epsilon)
 
     @property
     def _optimizer(self) -> Optimizer:
@@ -361,7 +402,9 @@ class BaseMLP(BaseEstimator, ABC):  # type: ignore[misc]
 
     def _outputs(self, X: Array) -> Array:
         """Return the outputs of the network for checked data."""
-        found: Array = self._network_of_weights().model.predict(X)
+        network = self._network_of_weights()
+        check_range(X, network.dtype)
+        found: Array = network.model.predict(X)
         return found
 
     # --- copies and files ---------------------------------------------------------------------------------
@@ -449,29 +492,6 @@ class EpochEnd:
             return False
         one._say(f"{text}{' Learning rate too small.' if one._schedule == 'adaptive' else ''} Stopping.")
         return True
-
-
-def dense(X: Any) -> Array:
-    """Return an array for an array or a sparse matrix.
-
-    Raises
-    ------
-    MemoryError
-        When a sparse matrix would take more than half of the machine's memory.
-    """
-    if not hasattr(X, "toarray"):
-        found: Array = X
-        return found
-    needed = X.shape[0] * X.shape[1] * X.dtype.itemsize
-    most = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
-    if needed > most:
-        raise MemoryError(
-            f"X: sparse data are made dense, and {X.shape[0]} x {X.shape[1]} numbers would take {needed / 2**30:.1f} "
-            f"GiB, more than half of the memory ({most / 2**30:.1f} GiB): take fewer features (TruncatedSVD, "
-            "SelectKBest), or train on parts with partial_fit"
-        )
-    full: Array = X.toarray()
-    return full
 
 
 def is_stochastic(estimator: BaseMLP) -> bool:

@@ -12,11 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin, TransformerMixin, clone
 from sklearn.preprocessing import LabelEncoder
-from sklearn.utils import check_random_state
+from sklearn.utils import check_random_state, get_tags
 from sklearn.utils.multiclass import check_classification_targets, type_of_target
-from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
+from sklearn.utils.validation import _check_n_features, _check_sample_weight, check_is_fitted, validate_data
 
 from fastnn.locks import importing
+from fastnn.sklearn.data import check_range, dense
 from fastnn.sklearn.sharing import threads_of
 from fastnn.threads import limited
 
@@ -114,22 +115,35 @@ class _Wrapper(BaseEstimator, ABC):  # type: ignore[misc]
         return self._fit(X, y, sample_weight, None, None, 1, True)
 
     def _fit(
-        self, X: Any, y: Any, sample_weight: Any, X_val: Any, y_val: Any, epochs: int, goes_on: bool
+        self, X: Any, y: Any, sample_weight: Any, X_val: Any, y_val: Any, epochs: int, goes_on: bool,
+        classes: Any = None,
     ) -> Any:  # fmt: skip
         goes_on = goes_on and hasattr(self, "model_")
+        if (X_val is None) != (y_val is None):
+            raise ValueError("X_val and y_val: expected both or none")
         X, y = validate_data(
-            self, X, y, reset=not goes_on, ensure_2d=False, allow_nd=True, multi_output=True, dtype=None,
+            self, X, y, reset=not goes_on, ensure_2d=False, allow_nd=True, multi_output=True,
             y_numeric=isinstance(self, RegressorMixin),
         )  # fmt: skip
         if X.ndim < 2:
             raise ValueError(f"X: expected rows of shape (n_samples, ...), got {X.shape}. Reshape your data")
+        self._check_features(X, reset=not goes_on)
         if sample_weight is not None:
             sample_weight = _check_sample_weight(sample_weight, X)
-        target = self._encoded(y, goes_on)
+        target = self._encoded(y, goes_on, classes)
         if not goes_on:
-            self.model_ = self._build(X.shape[1:])
+            try:
+                self.model_ = self._build(X.shape[1:])
+            except Exception:
+                self.__dict__.pop("model_", None)  # an earlier one may have other classes
+                raise
             self.history_: dict[str, list[float]] = {}
-        held = None if X_val is None else (self._checked(X_val), self._encoded(np.asarray(y_val), True))
+        check_range(X, self.model_.dtype)
+        held = (
+            None
+            if X_val is None
+            else (self._checked(X_val), self._encoded(y_val if hasattr(y_val, "toarray") else np.asarray(y_val), True))
+        )
         with limited(threads_of(self.n_threads)):
             history = self.model_.fit(
                 X, target, batch_size=self.batch_size, epochs=epochs, verbose=self.verbose,
@@ -141,8 +155,17 @@ class _Wrapper(BaseEstimator, ABC):  # type: ignore[misc]
         return self
 
     def _checked(self, X: Any) -> Array:
-        found: Array = validate_data(self, X, reset=False, ensure_2d=False, allow_nd=True, dtype=None)
+        found: Array = validate_data(self, X, reset=False, ensure_2d=False, allow_nd=True)
+        self._check_features(found, reset=False)
+        check_range(found, self.model_.dtype)
         return found
+
+    def _check_features(self, X: Array, *, reset: bool) -> None:
+        """Check or keep the number of features, which images have not."""
+        if X.ndim == 2:
+            _check_n_features(self, X, reset=reset)
+        elif reset:
+            self.__dict__.pop("n_features_in_", None)
 
     def _build(self, shape: tuple[int, ...]) -> Model:
         """Build the model, and compile it if the function has not done so."""
@@ -153,6 +176,9 @@ class _Wrapper(BaseEstimator, ABC):  # type: ignore[misc]
         seed = int(check_random_state(self.random_state).randint(2**31))
         given = {name.removeprefix(_PREFIX): value for name, value in vars(self).items() if name.startswith(_PREFIX)}
         offered = {"input_shape": shape, "n_outputs": self.n_outputs_, "seed": seed} | given
+        if isinstance(self.model, Model) or not callable(self.model):
+            kind = type(self.model).__name__
+            raise TypeError(f"model: expected a function that returns a fastnn.Model, got an object of type {kind}")
         named = inspect.signature(self.model).parameters
         if not any(one.kind is inspect.Parameter.VAR_KEYWORD for one in named.values()):
             unknown = sorted(set(given) - set(named))
@@ -169,15 +195,15 @@ class _Wrapper(BaseEstimator, ABC):  # type: ignore[misc]
         return made
 
     @abstractmethod
-    def _encoded(self, y: Array, goes_on: bool) -> Array:
-        """Return targets as the model takes them; sets `n_outputs_`, unless the training goes on."""
+    def _encoded(self, y: Array, goes_on: bool, classes: Any = None) -> Array:
+        """Return targets as the model takes them; sets `n_outputs_` and `classes_`, unless the training goes on."""
 
     @abstractmethod
     def _default_loss(self, model: Model) -> str:
         """Return the loss of a model."""
 
     def _outputs(self, X: Any) -> Array:
-        check_is_fitted(self)
+        check_is_fitted(self, "model_")
         with limited(threads_of(self.n_threads)):
             found: Array = self.model_.predict(self._checked(X))
         return found
@@ -197,15 +223,40 @@ class Classifier(ClassifierMixin, _Wrapper):  # type: ignore[misc]
 
     __doc__ += f"\n{_PARAMETERS}"
 
-    def _encoded(self, y: Array, goes_on: bool) -> Array:
+    def partial_fit(self, X: Any, y: Any, sample_weight: Any = None, classes: Any = None) -> Any:
+        """Train for one epoch, and go on with the model that there is.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, ...)
+        y : array-like of shape (n_samples,) or (n_samples, n_labels)
+        sample_weight : array-like of shape (n_samples,), optional
+        classes : array-like of shape (n_classes,), optional
+            All classes of all calls, for the first one: by default those of `y`.
+
+        Returns
+        -------
+        self
+        """
+        if classes is not None and hasattr(self, "model_") and not np.array_equal(self.classes_, np.unique(classes)):
+            raise ValueError(f"classes: expected those of the first call, {self.classes_}, got {classes}")
+        return self._fit(X, y, sample_weight, None, None, 1, True, classes)
+
+    def _encoded(self, y: Array, goes_on: bool, classes: Any = None) -> Array:
         check_classification_targets(y)
+        kind = type_of_target(y)
+        if kind == "multiclass-multioutput":
+            raise ValueError(
+                f"y: expected classes, or labels of zeros and ones; got several columns of classes, {kind}"
+            )
         if not goes_on:
-            self._several = type_of_target(y).startswith("multilabel")
+            self._several = kind.startswith("multilabel")
             self._encoder = LabelEncoder()
-            self.classes_ = np.arange(y.shape[1]) if self._several else self._encoder.fit(np.ravel(y)).classes_
+            known = np.ravel(y) if classes is None else np.asarray(classes)
+            self.classes_ = np.arange(y.shape[1]) if self._several else self._encoder.fit(known).classes_
             self.n_outputs_ = len(self.classes_)
         if self._several:
-            return np.asarray(y, np.float32)
+            return np.asarray(y.toarray() if hasattr(y, "toarray") else y, np.float32)
         found: Array = self._encoder.transform(np.ravel(y))
         return found
 
@@ -224,6 +275,8 @@ class Classifier(ClassifierMixin, _Wrapper):  # type: ignore[misc]
         loss = state_of(self.model_).require_compiled().losses[0]
         if getattr(loss, "from_logits", False):
             found = (Softmax() if found.shape[1] > 1 and not self._several else Sigmoid())(found)
+        if len(self.classes_) == 1:
+            return np.ones((len(found), 1), found.dtype)
         return found if found.shape[1] > 1 else np.hstack([1.0 - found, found])
 
     def predict(self, X: Any) -> Array:
@@ -254,11 +307,10 @@ class Regressor(RegressorMixin, _Wrapper):  # type: ignore[misc]
 
     __doc__ += f"\n{_PARAMETERS}"
 
-    def _encoded(self, y: Array, goes_on: bool) -> Array:
-        self._flat = y.ndim == 1
-        found = y[:, None] if self._flat else y
+    def _encoded(self, y: Array, goes_on: bool, classes: Any = None) -> Array:
+        found = y[:, None] if y.ndim == 1 else y
         if not goes_on:
-            self.n_outputs_ = found.shape[1]
+            self._flat, self.n_outputs_ = y.ndim == 1, found.shape[1]
         return found
 
     def _default_loss(self, model: Model) -> str:
@@ -298,6 +350,8 @@ class Transformer(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         if hasattr(self.estimator_, "feature_names_in_"):
             self.feature_names_in_ = self.estimator_.feature_names_in_
         given = self.estimator_
+        if not hasattr(given, "model_") and not hasattr(given, "to_model"):
+            raise TypeError(f"estimator: expected one of fastnn.sklearn, got {type(given).__name__}")
         model = given.model_ if hasattr(given, "model_") else given.to_model()
         with importing:
             from fastnn.inspect.inner import Inside
@@ -305,16 +359,26 @@ class Transformer(TransformerMixin, BaseEstimator):  # type: ignore[misc]
 
         inside = Inside("Transformer", model)
         symbol = inside.outputs[0].inputs[0] if self.layer is None else inside.result(self.layer)
-        self.model_ = Model(inside.inputs, symbol)
+        self.model_ = Model(inside.inputs, symbol, dtype=model.dtype, device=model.device)
         self._n_features_out = int(np.prod(self.model_.outputs[0].shape))
         return self
 
     def transform(self, X: Any) -> Array:
         """Return the activations, flat: shape (n_samples, n_features)."""
         check_is_fitted(self)
-        X = validate_data(self, X, reset=False, ensure_2d=False, allow_nd=True, dtype=(np.float64, np.float32))
-        found: Array = self.model_.predict(X)
+        sparse = ["csr", "csc"] if self.__sklearn_tags__().input_tags.sparse else False
+        X = validate_data(
+            self, X, accept_sparse=sparse, reset=False, ensure_2d=False, allow_nd=True, dtype=(np.float64, np.float32)
+        )
+        check_range(X, self.model_.dtype)
+        with limited(threads_of(self.estimator_.n_threads)):
+            found: Array = self.model_.predict(dense(X))
         return found.reshape(len(found), -1)
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.sparse = get_tags(self.estimator).input_tags.sparse
+        return tags
 
     def get_feature_names_out(self, input_features: Any = None) -> Array:
         """Return the names of the features: ``hidden0``, ``hidden1``, ..."""

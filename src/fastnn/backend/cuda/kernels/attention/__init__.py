@@ -1,1 +1,1 @@
-"""Attention and its gradients."""
+"""Attention and its gradients on GPUs."""

@@ -253,7 +253,7 @@ ALLOWED["__main__"] = {"demo", "console", "."}
 
 REQUIRED_PACKAGES = {"numpy", "numba", "llvmlite", "tqdm", "safetensors"}
 # rooms that only those import who have their extra
-EXTRAS = {"sklearn": {"joblib", "sklearn"}, "testing": {"pytest", "sklearn"}}
+EXTRAS = {"sklearn": {"joblib", "scipy", "sklearn"}, "testing": {"pytest", "sklearn"}}
 
 
 @cache

@@ -230,8 +230,8 @@ class BaseMLP(BaseEstimator, ABC):  # type: ignore[misc]
         if network is None:
             units = (len(self.coefs_[0]), *(one.shape[1] for one in self.coefs_))
             self._random_state = check_random_state(self.random_state)
-            dtype = "float32" if self.coefs_[0].dtype == np.float32 else "float64"
-            network = self._design(units, dtype).network()
+            single = self.coefs_[0].dtype == np.float32
+            network = self._design(units, "float32" if single else "float64").network()
         network.take(self.coefs_, self.intercepts_)
         self._use(network)
         return network
@@ -333,8 +333,7 @@ class BaseMLP(BaseEstimator, ABC):  # type: ignore[misc]
 
     def _new_optimizer(self) -> Optimizer:
         """Make the optimizer of the parameters."""
-        with importing:
-            from fastnn import optimizers
+        from fastnn import optimizers  # which the network has imported
 
         if self.optimizer is not None:
             return copy.deepcopy(optimizers.get(self.optimizer))
@@ -427,9 +426,7 @@ class BaseMLP(BaseEstimator, ABC):  # type: ignore[misc]
 
 
 class EpochEnd:
-    """What an estimator does at the end of an epoch: its records, the learning rate, the decision to stop.
-
-    Called with the epoch's logs, it returns whether the training ends.
+    """What an estimator does at the end of an epoch; called with its logs, it returns whether the training ends.
 
     Parameters
     ----------

@@ -102,8 +102,8 @@ def test_import_is_quick_and_imports_nothing_optional(first, then, most, tmp_pat
     code = (
         f"import time, sys\nbegin = time.process_time()\nimport {first}\nmiddle = time.process_time()\n"
         f"before = set(sys.modules)\nimport {then}\nprint((time.process_time() - middle) / (middle - begin))\n"
-        "optional = {'numba', 'llvmlite', 'matplotlib', 'pandas', 'polars', 'scipy', 'sklearn', 'IPython', 'tokenizers', "
-        "'optuna'}\n"
+        "optional = {'numba', 'llvmlite', 'matplotlib', 'pandas', 'polars', 'scipy', 'sklearn', 'IPython', "
+        "'tokenizers', 'optuna'}\n"
         "print(*sorted(optional & set(sys.modules) - before))\n"
         "print(*sorted({'.'.join(one.split('.')[:3]) for one in sys.modules if one.startswith('fastnn.')}))"
     )

@@ -14,6 +14,7 @@ from sklearn.base import clone
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.datasets import make_classification
 from sklearn.inspection import partial_dependence, permutation_importance
+from sklearn.metrics import log_loss, mean_squared_error
 from sklearn.model_selection import KFold, cross_validate
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -98,6 +99,15 @@ def test_validation_data_give_a_curve_and_decide():
     made = classifier(max_iter=40).fit(X[train], Y[train], X_val=X[held], y_val=Y[held])
     assert alike(made, classifier(max_iter=40).fit(X[train], Y[train]))
     assert len(made.validation_scores_) == made.n_iter_ and made.validation_scores_[-1] == made.score(X[held], Y[held])
+    assert len(made.validation_loss_curve_) == made.n_iter_
+    assert made.validation_loss_curve_[-1] == pytest.approx(log_loss(Y[held], made.predict_proba(X[held])), rel=1e-6)
+    numbers = fsk.MLPRegressor(max_iter=5, random_state=0)
+    numbers.fit(X[train], NUMBERS[train], X_val=X[held], y_val=NUMBERS[held])
+    half = 0.5 * mean_squared_error(NUMBERS[held], numbers.predict(X[held]))
+    assert (
+        numbers.validation_loss_curve_[-1] == pytest.approx(half)
+        and numbers.fit(X, NUMBERS).validation_loss_curve_ is None
+    )
     early = classifier(max_iter=200, early_stopping=True, n_iter_no_change=3)
     early.fit(X[train], Y[train], X_val=X[held], y_val=Y[held])
     assert early.best_validation_score_ == max(early.validation_scores_) == early.score(X[held], Y[held])

@@ -66,6 +66,8 @@ _ATTRIBUTES = """
     loss_curve_ : list of float
     validation_scores_ : list of float or None
         Of each epoch, where there is a validation set.
+    validation_loss_curve_ : list of float or None
+        The losses of X_val, without the penalty, where it was given.
     best_validation_score_ : float or None
         With `early_stopping`.
     n_iter_ : int

@@ -254,6 +254,11 @@ class Network:
         if self.on_device:
             self._find()
 
+    def loss_on(self, x: Any, y: Any) -> float:
+        """Return the mean loss of data, without the penalty."""
+        loss, factor = self.design.objective()
+        return factor * loss(y, self.model.predict(x))
+
     def losses(self, rows: int) -> tuple[float, float]:
         """Return the loss of the data and the penalty of the latest epoch, means over its rows."""
         state = state_of(self.model)

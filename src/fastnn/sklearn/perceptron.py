@@ -1,4 +1,4 @@
-"""What scikit-learn's two multi-layer perceptrons share: training, stopping, and the forward pass."""
+"""What scikit-learn's two multi-layer perceptrons share: training and stopping."""
 
 from __future__ import annotations
 
@@ -11,39 +11,34 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.base import BaseEstimator, _fit_context, is_classifier
+from sklearn.base import _fit_context, is_classifier
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import train_test_split
 from sklearn.utils import check_random_state
 from sklearn.utils.optimize import _check_optimize_result
-from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
+from sklearn.utils.validation import _check_sample_weight
 
 from fastnn.locks import importing
 from fastnn.sklearn.data import check_range, dense
+from fastnn.sklearn.forward import NetworkEstimator
 from fastnn.sklearn.parameters import CONSTRAINTS
 from fastnn.sklearn.passes import EpochOrders
 from fastnn.sklearn.sharing import threads_of
 
 if TYPE_CHECKING:  # programs that import estimators may never train one
-    from fastnn.model import Sequential
     from fastnn.optimizers import Optimizer
-    from fastnn.sklearn.network import Design, Network
+    from fastnn.sklearn.network import Network
 
 Array = NDArray[Any]
 
-_INFINITY = np.inf
 #: an adaptive learning rate is divided by this until it is as small as that
 _RATE_DIVISOR, _SMALLEST_RATE = 5.0, 1e-6
 
 
-class BaseMLP(BaseEstimator, ABC):  # type: ignore[misc]
+class BaseMLP(NetworkEstimator, ABC):
     """Base class of `MLPClassifier` and `MLPRegressor`."""
 
     _parameter_constraints: ClassVar[dict[str, Any]] = CONSTRAINTS
-
-    # set by `fit`
-    coefs_: list[Array]
-    intercepts_: list[Array]
 
     # --- what the two differ in ---------------------------------------------------------------------------
 
@@ -75,8 +70,8 @@ class BaseMLP(BaseEstimator, ABC):  # type: ignore[misc]
         sample_weight : array-like of shape (n_samples,), optional
             Each batch's loss is the weighted mean over its samples.
         X_val, y_val : array-like, optional
-            Other data whose loss and score are computed after each epoch. With `early_stopping` they decide, in the
-            place of a share of X.
+            Other data, whose loss and score after each epoch are in `validation_loss_curve_` and `validation_scores_`.
+            With `early_stopping` the score decides, in the place of that of a share of X.
 
         Returns
         -------
@@ -149,26 +144,6 @@ class BaseMLP(BaseEstimator, ABC):  # type: ignore[misc]
             raise ValueError(f"y_val: expected rows of shape {y.shape[1:]}, as y has, got {found[1].shape[1:]}")
         return found
 
-    def _design(self, units: tuple[int, ...], dtype: str, before: Design | None = None) -> Design:
-        """Describe the network, whose dropout goes on with the seed of the one before."""
-        with importing:
-            from fastnn.sklearn.network import Design
-
-        rates = self.dropout
-        each = rates if hasattr(rates, "__iter__") else [rates] * (len(units) - 2)
-        dropout = tuple(float(one) for one in each)
-        if len(dropout) != len(units) - 2:
-            raise ValueError(
-                f"dropout: expected a rate, or one for each of {len(units) - 2} hidden layers, got {rates}"
-            )
-        seed = 0 if before is None else before.seed
-        if any(dropout) and not (before is not None and any(before.dropout)):
-            seed = int(self._random_state.randint(2**31))
-        return Design(
-            units, self.activation, self.out_activation_, self.loss, float(self.alpha), dropout, bool(self.batch_norm),
-            dtype, self.device, seed,
-        )  # fmt: skip
-
     def _initialize(self, units: tuple[int, ...], dtype: str) -> None:
         """Make the network and its initial weights, by scikit-learn's distribution and random numbers.
 
@@ -189,6 +164,7 @@ class BaseMLP(BaseEstimator, ABC):  # type: ignore[misc]
 
     def _begin_to_compare(self) -> None:
         """Forget the best score and the best loss."""
+        self.validation_loss_curve_: list[float] | None = None
         self._no_improvement_count = 0
         if self.early_stopping:
             self.validation_scores_: list[float] | None = []
@@ -217,24 +193,6 @@ class BaseMLP(BaseEstimator, ABC):  # type: ignore[misc]
         made = network.remade(design)
         self._use(made)
         return made
-
-    def _use(self, network: Network) -> None:
-        self._network = network
-        self.coefs_, self.intercepts_ = list(network.coefs), list(network.intercepts)
-
-    def _network_of_weights(self) -> Network:
-        """Return the network, which has the weights of `coefs_` and `intercepts_` whoever has set them."""
-        network: Network | None = self.__dict__.get("_network")
-        if network is not None and network.holds(self.coefs_, self.intercepts_):
-            return network
-        if network is None:
-            units = (len(self.coefs_[0]), *(one.shape[1] for one in self.coefs_))
-            self._random_state = check_random_state(self.random_state)
-            single = self.coefs_[0].dtype == np.float32
-            network = self._design(units, "float32" if single else "float64").network()
-        network.take(self.coefs_, self.intercepts_)
-        self._use(network)
-        return network
 
     @property
     def _stochastic(self) -> bool:
@@ -272,8 +230,9 @@ class BaseMLP(BaseEstimator, ABC):  # type: ignore[misc]
         held_weight = None
         if self.early_stopping and validation is None:
             X, y, sample_weight, validation, held_weight = self._split(X, y, sample_weight)
-        elif validation is not None and self.validation_scores_ is None:
-            self.validation_scores_ = []
+        elif validation is not None:
+            self.validation_scores_ = [] if self.validation_scores_ is None else self.validation_scores_
+            self.validation_loss_curve_ = self.validation_loss_curve_ or []
         rows = X.shape[0]
         batch = self._batch_of(rows)
         random = self._random_state if self.shuffle else None
@@ -285,7 +244,10 @@ class BaseMLP(BaseEstimator, ABC):  # type: ignore[misc]
             return self._loss_of(*network.losses(rows), y, orders.weights)
 
         def score() -> float:
-            return self._score(dense(validation[0]), validation[1], held_weight)
+            x, target = dense(validation[0]), validation[1]
+            if self.validation_loss_curve_ is not None:
+                self.validation_loss_curve_.append(self._loss_of(network.loss_on(x, target), 0.0, target, None))
+            return self._score(x, target, held_weight)
 
         end = EpochEnd(self, network, rows, loss, None if validation is None else score)
         self.n_iter_ = 0
@@ -372,57 +334,6 @@ class BaseMLP(BaseEstimator, ABC):  # type: ignore[misc]
             )
         weights = (None, None) if sample_weight is None else parts[4:]
         return parts[0], parts[2], weights[0], (parts[1], parts[3]), weights[1]
-
-    # --- predict ------------------------------------------------------------------------------------------
-
-    def _forward(self, X: Any) -> Array:
-        """Return the outputs of the network for data from a user.
-
-        An array of the network's dtype goes straight to it: scikit-learn's checks take longer than a row's prediction.
-        """
-        network = self.__dict__.get("_network")
-        if (
-            type(X) is np.ndarray
-            and network is not None
-            and X.ndim == 2
-            and X.dtype == network.dtype
-            and X.shape[1] == self.n_features_in_
-            and len(X)
-            and "feature_names_in_" not in self.__dict__
-            and network.holds(self.coefs_, self.intercepts_)
-            # the sum of squares is finite where all numbers are, but for huge ones; a third of the time of `isfinite`
-            and np.vdot(X, X) < _INFINITY
-        ):
-            quick: Array = network.model.predict(X)
-            return quick
-        check_is_fitted(self)
-        X = validate_data(self, X, accept_sparse=["csr", "csc"], reset=False)
-        return self._outputs(dense(X))
-
-    def _outputs(self, X: Array) -> Array:
-        """Return the outputs of the network for checked data."""
-        network = self._network_of_weights()
-        check_range(X, network.dtype)
-        found: Array = network.model.predict(X)
-        return found
-
-    # --- copies and files ---------------------------------------------------------------------------------
-
-    def to_model(self) -> Sequential:
-        """Return a copy of the network as a `fastnn.Sequential`: to freeze for compiled code, to save, to go on with.
-
-        Returns
-        -------
-        Sequential
-            With the estimator's weights, not compiled, without penalties.
-        """
-        check_is_fitted(self)
-        return self._network_of_weights().plain_model()
-
-    def __sklearn_tags__(self) -> Any:
-        tags = super().__sklearn_tags__()
-        tags.input_tags.sparse = True
-        return tags
 
 
 class EpochEnd:

@@ -216,6 +216,7 @@ def programs(model):
 
 
 def test_equal_models_share_programs_as_long_as_one_has_them():
+    cache._recent.clear()
     gc.collect()
     before = len(cache._programs)
     # what decides where training starts, and how fast it goes, is not in a program
@@ -223,6 +224,11 @@ def test_equal_models_share_programs_as_long_as_one_has_them():
     assert programs(models[0]) == programs(models[1])
     assert len(cache._programs) == before + 2
     models.clear()
+    gc.collect()
+    # the latest stay for the next model
+    assert len(cache._programs) == before + 2
+    assert programs(make(seed=3)) == {id(bound) for bound in cache._recent}
+    cache._recent.clear()
     gc.collect()
     assert len(cache._programs) == before
 

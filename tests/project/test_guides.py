@@ -13,7 +13,8 @@ DOCS = Path(__file__).parents[2] / "docs"
 GUIDES = {
     "start.md": "0.87 < model.evaluate(X_test, y_test)['accuracy'] and abs(metres[0, 0] - 40.76) < 1.0",
     "pytorch.md": "accuracy > 0.87 and 0.0 < last < 1.0 and net.predict(X[:5]).argmax(axis=1).tolist() == [9] * 5",
-    "sklearn.md": "min(accuracy_of_pipeline, score, search.best_score_) > 0.87 and min(accuracy) > 0.8 and "
+    "sklearn.md": "min(accuracy_of_pipeline, score, search.best_score_, line[-1].best_validation_score_) > 0.87 "
+    "and min(accuracy) > 0.8 and len(line[-1].validation_loss_curve_) == line[-1].n_iter_ and "
     "np.allclose(copy.predict(X[:9, :4])[:, 0], fitted.predict(X[:9, :4]), atol=1e-4)",
 }
 ERRORS = (DOCS / "errors.md").read_text(encoding="utf-8")

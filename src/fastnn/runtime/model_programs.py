@@ -162,13 +162,13 @@ class ModelPrograms(Buffers):
         def make() -> Any:
             return self.bind(build(self.table, objective, optimizer, key[0]))
 
-        return self.shared(key, make)
+        return self.shared(key, make, keep=self.placement is None)
 
     def bind(self, program: Program) -> Any:
         """Prepare a program for the model's device."""
         return BoundProgram(program) if self.placement is None else self.placement.bind(program)
 
-    def shared(self, key: Hashable, make: Callable[[], T]) -> T:
+    def shared(self, key: Hashable, make: Callable[[], T], *, keep: bool = False) -> T:
         """Return what models of equal layers, objective, optimizer and device share; makes it if none has it."""
         placement = self.placement
         if self._signature is None:
@@ -176,7 +176,7 @@ class ModelPrograms(Buffers):
         if self._signature is None:
             return make()
         where = None if placement is None else (placement.device, placement.precision)
-        return shared((where, self._signature, key), make)
+        return shared((where, self._signature, key), make, keep=keep)
 
     def forget(self) -> None:
         """Drop all programs, because the model they were made for has changed."""

@@ -20,7 +20,7 @@ from fastnn.optimizers import Optimizer
 
 T = TypeVar("T")
 
-# a program or a code lives as long as a model uses it, and the latest ones longer: the next model is often alike
+# a program or a code lives as long as a model uses it, and the latest programs longer: the next model is often alike
 _RECENT = 16
 _recent: deque[Any] = deque(maxlen=_RECENT)
 _programs: weakref.WeakValueDictionary[Hashable, Any] = weakref.WeakValueDictionary()
@@ -28,13 +28,14 @@ _programs: weakref.WeakValueDictionary[Hashable, Any] = weakref.WeakValueDiction
 _lock = ForkSafeLock()
 
 
-def shared(key: Hashable, make: Callable[[], T]) -> T:
-    """Return the program or code of a key, from any model that has it, or else make it."""
+def shared(key: Hashable, make: Callable[[], T], *, keep: bool = False) -> T:
+    """Return the program or code of a key, from any model that has it, or else make it; `keep` it for the next model."""
     with _lock:
         found = _programs.get(key)
         if found is None:
             found = _programs[key] = make()
-            _recent.append(found)
+            if keep:
+                _recent.append(found)
         return found
 
 

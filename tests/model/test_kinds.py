@@ -343,7 +343,12 @@ def test_categories_come_with_the_recipe_that_works():
     for y, recipe, words in (
         (pd.Series(pd.Categorical(TEXT)), lambda y: y.cat.codes, r"\.cat\.codes"),
         (pd.Categorical(TEXT), lambda y: y.codes, r"by \.codes"),
-        (pl.Series(TEXT.tolist(), dtype=pl.Categorical), lambda y: y.to_physical(), r"\.to_physical\(\)"),
+        (pl.Series(TEXT.tolist(), dtype=pl.Enum(sorted(set(TEXT)))), lambda y: y.to_physical(), r"\.to_physical\(\)"),
+        (
+            pl.Series(TEXT.tolist(), dtype=pl.Categorical),
+            lambda y: np.unique(y, return_inverse=True)[1],
+            r"numpy\.unique\(",
+        ),
         (pd.Series(TEXT), lambda y: np.unique(y, return_inverse=True)[1], r"numpy\.unique\("),
     ):
         model = make(units=2, activation="softmax", loss="cross_entropy")

@@ -53,9 +53,15 @@ def recipe(given: Any, array: NDArray[Any]) -> str:
         return "; number categories by .cat.codes"
     if hasattr(given, "codes") and hasattr(given, "categories"):
         return "; number categories by .codes"
-    if str(getattr(given, "dtype", "")).startswith(("Categorical", "Enum")):
+    dtype = str(getattr(given, "dtype", ""))
+    if dtype.startswith("Enum"):
         return "; number categories by .to_physical()"
-    if kind != "O" or any(isinstance(value, (str, bytes)) for value in array.ravel()[:1000]):
+    # the numbers of a polars Categorical are shared by all of a process: they need not begin at 0
+    if (
+        kind != "O"
+        or dtype.startswith("Categorical")
+        or any(isinstance(value, (str, bytes)) for value in array.ravel()[:1000])
+    ):
         return "; number classes by `classes, y = numpy.unique(y, return_inverse=True)`"
     return "; if its elements are numbers, use .astype(float)"
 

@@ -29,7 +29,7 @@ _lock = ForkSafeLock()
 
 
 def shared(key: Hashable, make: Callable[[], T], *, keep: bool = False) -> T:
-    """Return the program or code of a key, from any model that has it, or else make it; `keep` it for the next model."""
+    """Return the program or code of a key, from any model that has it, or make it; `keep` it for the next model."""
     with _lock:
         found = _programs.get(key)
         if found is None:

@@ -22,6 +22,7 @@ from fastnn.backend.cpu.frozen.bound_code import BoundCode, StillCompiling, comp
 from fastnn.backend.cpu.frozen.learner import Numbers, progress_of
 from fastnn.backend.cpu.layouts.call import Held, Live, Outcome, Part
 from fastnn.backend.cpu.layouts.code import CodeWord, Progress
+from fastnn.interrupts import interrupts_later
 from fastnn.layers.base import Assignments
 from fastnn.losses.base import takes_any_target
 from fastnn.objective.objective import Objective
@@ -29,7 +30,6 @@ from fastnn.program.layout import Counter, Status
 from fastnn.program.record import ITEM_SIZES
 from fastnn.runtime.calls.kept_call import grown, owners_words
 from fastnn.runtime.calls.step_state import StepState
-from fastnn.runtime.device.interrupts import interrupts_later
 from fastnn.runtime.one_row import learns_variance
 from fastnn.runtime.programs import codes
 from fastnn.runtime.runtime import Runtime

@@ -20,9 +20,9 @@ from fastnn.backend.cpu.calls.team_call import TeamCall, shared_words
 from fastnn.backend.cpu.frozen.bound_code import BoundCode, StillCompiling, compiling
 from fastnn.backend.cpu.layouts.call import Held, Part
 from fastnn.backend.cpu.layouts.code import BLOCK, CodeWord
+from fastnn.interrupts import interrupts_later
 from fastnn.runtime.calls.kept_call import KeptCall, grown, owners_words
 from fastnn.runtime.device.captured import CapturedPredictions
-from fastnn.runtime.device.interrupts import interrupts_later
 from fastnn.runtime.parameters import ParameterTable
 from fastnn.runtime.programs.cache import shared, signature
 from fastnn.runtime.programs.codes import network

@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 
 from fastnn.backend.cpu.layouts.code import CodeWord
 from fastnn.console import waiting
+from fastnn.interrupts import interrupts_later
 from fastnn.runtime.calls.prediction import code_of, prepared
-from fastnn.runtime.device.interrupts import interrupts_later
 from fastnn.runtime.runtime import Runtime
 
 

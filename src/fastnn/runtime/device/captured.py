@@ -15,9 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastnn.errors import DeviceMemoryError
+from fastnn.interrupts import interrupts_later
 from fastnn.runtime.bindings import Bindings
 from fastnn.runtime.device.graph import locked
-from fastnn.runtime.device.interrupts import interrupts_later
 from fastnn.runtime.device.kept import MOST_BYTES, keep
 from fastnn.runtime.feeds import architecture_for, checked_inputs
 from fastnn.runtime.runtime import Runtime

@@ -15,12 +15,12 @@ from numpy.typing import NDArray
 
 from fastnn import casts
 from fastnn.errors import DeviceMemoryError, InputNotFiniteError
+from fastnn.interrupts import interrupts_later
 from fastnn.losses.base import takes_any_target
 from fastnn.program.layout import Counter
 from fastnn.runtime.bindings import Bindings
 from fastnn.runtime.calls.step_state import StepState
 from fastnn.runtime.device.graph import locked
-from fastnn.runtime.device.interrupts import interrupts_later
 from fastnn.runtime.device.kept import MOST_BYTES, keep
 from fastnn.runtime.feeds import checked
 from fastnn.runtime.runtime import Runtime

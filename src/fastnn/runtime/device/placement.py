@@ -20,12 +20,12 @@ from numpy.typing import NDArray
 from fastnn.backend import devices
 from fastnn.backend.devices import DeviceArray
 from fastnn.backend.protocol import Device, DeviceExecutable
+from fastnn.interrupts import interrupts_later
 from fastnn.lower.task import STATES
 from fastnn.program.layout import SHARED, Buffer, Counter
 from fastnn.program.program import Program
 from fastnn.runtime.bindings import Bindings
 from fastnn.runtime.device.context import DeviceContext
-from fastnn.runtime.device.interrupts import interrupts_later
 from fastnn.runtime.device.mirror import Held, Mirror
 from fastnn.runtime.device.replayer import Replayer
 from fastnn.runtime.device.streaming import StreamedFeed, Streaming

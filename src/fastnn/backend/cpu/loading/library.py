@@ -23,6 +23,7 @@ from fastnn.backend.cpu.layouts import shared
 from fastnn.backend.cpu.loading import store
 from fastnn.backend.cpu.loading.store import ObjectCode
 from fastnn.formulas import custom
+from fastnn.interrupts import interrupts_later
 from fastnn.locks import ForkSafeLock, hold
 from fastnn.program.record import KernelKey
 
@@ -111,7 +112,15 @@ def mathematics(platform: str) -> dict[str, int]:
 
 
 def engine_of(code: bytes) -> Any:
-    """Link an object file into this process, for the lifetime of the returned engine."""
+    """Link an object file into this process, for the lifetime of the returned engine.
+
+    A Ctrl-C waits: in the middle of llvmlite's calls, what has been freed or given away would be freed again.
+    """
+    with interrupts_later():
+        return _engine_of(code)
+
+
+def _engine_of(code: bytes) -> Any:
     for name, where in mathematics(sys.platform).items():
         llvm.add_symbol(name, where)
     engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), machine())

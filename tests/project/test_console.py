@@ -228,9 +228,9 @@ def test_waiting_for_kernels_is_no_part_of_an_epochs_time(monkeypatch, capsys):
     runtime = type(model._runtime)
     original = runtime.shared
 
-    def slow(*arguments):
+    def slow(*arguments, **more):
         console.time.sleep(0.5)
-        return original(*arguments)
+        return original(*arguments, **more)
 
     monkeypatch.setattr(runtime, "shared", slow)
     model.fit(X, Y, verbose=2)

@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+_SIGNALS = [int(getattr(signal, name)) for name in ("SIGINT", "SIGALRM", "SIGTERM", "SIGUSR1") if hasattr(signal, name)]
+
 
 @contextmanager
 def interrupts_later() -> Iterator[None]:
@@ -15,8 +17,11 @@ def interrupts_later() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    usual = {number: signal.getsignal(number) for number in _numbers()}
-    usual = {number: handler for number, handler in usual.items() if callable(handler)}
+    usual: dict[int, Any] = {}
+    for number in _SIGNALS:
+        handler = signal.getsignal(number)
+        if _interrupts(number, handler):
+            usual[number] = handler
     met: list[Any] = []
     for number in usual:
         signal.signal(number, lambda *arguments: met.append(arguments))
@@ -26,13 +31,9 @@ def interrupts_later() -> Iterator[None]:
         for number, handler in usual.items():
             signal.signal(number, handler)
         if met:
-            handler = usual[met[0][0]]
-            assert callable(handler)
-            handler(*met[0])
+            usual[met[0][0]](*met[0])
 
 
-def _numbers() -> list[int]:
-    """Return the signals that interrupt."""
-    others = (getattr(signal, name, None) for name in ("SIGALRM", "SIGTERM", "SIGUSR1"))
-    raising = [one for one in others if one is not None and signal.getsignal(one) is signal.default_int_handler]
-    return [signal.SIGINT, *raising]
+def _interrupts(number: int, handler: Any) -> bool:
+    """Return whether a signal is Ctrl-C, with a handler in Python, or raises KeyboardInterrupt as it does."""
+    return callable(handler) if number == signal.SIGINT else handler is signal.default_int_handler

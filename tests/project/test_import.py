@@ -118,6 +118,18 @@ def test_import_is_quick_and_imports_nothing_optional(first, then, most, tmp_pat
     assert min(ratios[1:]) < most, ratios
 
 
+def test_estimators_without_scikit_learn_say_what_to_install():
+    code = """
+import sys
+sys.modules["sklearn"] = None  # as if it were not installed
+try:
+    from fastnn.sklearn import MLPClassifier
+except ModuleNotFoundError as error:
+    print(error)
+"""
+    assert run(code).strip() == 'fastnn.sklearn needs scikit-learn: python -m pip install "fastnn-numba[sklearn]"'
+
+
 # --- what works as if everything had been imported ------------------------------------------------------
 
 

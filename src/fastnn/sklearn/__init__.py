@@ -3,6 +3,12 @@
 Needs scikit-learn: ``pip install "fastnn-numba[sklearn]"``. What makes networks is imported by the first `fit`.
 """
 
+try:
+    import sklearn as _sklearn  # noqa: F401
+except ModuleNotFoundError as error:
+    needs = 'fastnn.sklearn needs scikit-learn: python -m pip install "fastnn-numba[sklearn]"'
+    raise ModuleNotFoundError(needs, name=error.name) from error
+
 from fastnn.sklearn import penalty as _penalty  # noqa: F401  (model files of estimators' callbacks have it)
 from fastnn.sklearn.mlp import MLPClassifier, MLPRegressor
 from fastnn.sklearn.search import GridSearchCV, HalvingGridSearchCV, HalvingRandomSearchCV, RandomizedSearchCV

@@ -142,6 +142,56 @@ def test_losses_of_columns_train_more_than_two_classes(loss):
         classifier(loss="none").fit(X, Y)
 
 
+@pytest.mark.parametrize("solver", ["adam", "lbfgs"])
+@pytest.mark.parametrize("loss", ["cross_entropy", fnn.losses.CrossEntropy(from_logits=True), "kld"], ids=str)
+def test_cross_entropy_of_two_classes_is_the_log_loss(loss, solver):
+    plain = classifier(solver=solver).fit(X, BINARY)
+    made = classifier(loss=loss, solver=solver).fit(X, BINARY)
+    assert alike(made, plain) and made.loss_ == pytest.approx(plain.loss_)
+    assert made.n_outputs_ == 1 and made.predict(X).dtype == bool
+    # of three classes it is, too
+    assert classifier(loss=loss, solver=solver).fit(X, Y).predict_proba(X).shape == (60, 3)
+
+
+def test_smoothed_labels_of_two_classes():
+    smooth = fnn.losses.CrossEntropy(label_smoothing=0.2)
+    made = classifier(loss=smooth, solver="lbfgs", alpha=0.0, max_iter=2000, max_fun=9000).fit(X, BINARY)
+    likely = np.where(BINARY, made.predict_proba(X)[:, 1], made.predict_proba(X)[:, 0])
+    # the least of t log p + (1 - t) log(1 - p) is at p = t = 0.9
+    assert abs(likely.mean() - 0.9) < 0.02
+
+
+def test_losses_that_do_not_fit_say_what_does():
+    for loss in ("cross_entropy", "kl_divergence"):
+        with pytest.raises(ValueError, match="is for one class per row, and y has several labels per row: use 'log_l"):
+            classifier(loss=loss).fit(X, LABELS)
+        with pytest.raises(ValueError, match="is for rows of y that sum to 1, and y has one column: use 'binary_cross"):
+            regressor(loss=loss).fit(X, NUMBERS)
+    with pytest.raises(ValueError, match="Perceptron is of scores with a sign"):
+        classifier(loss="perceptron").fit(X, Y)
+    with pytest.raises(ValueError, match="'log_loss' is for classes, which MLPClassifier learns"):
+        regressor(loss="log_loss").fit(X, NUMBERS)
+    assert classifier(loss="squared_error").fit(X, Y).predict_proba(X).shape == (60, 3)
+
+
+def test_the_loss_of_a_regressor_decides_its_outputs():
+    shares = np.exp(X[:, :3]) / np.exp(X[:, :3]).sum(axis=1, keepdims=True)
+    given = {"max_iter": 300, "learning_rate_init": 0.02}
+    for loss in ("cross_entropy", "kld"):
+        made = regressor(loss=loss, **given).fit(X, shares)
+        assert made.out_activation_ == "softmax" and np.allclose(made.predict(X).sum(axis=1), 1.0)
+        assert made.score(X, shares) > 0.8
+    for loss in ("bce", fnn.losses.BinaryCrossEntropy(from_logits=True)):
+        made = regressor(loss=loss, **given).fit(X, shares[:, 0])
+        assert made.out_activation_ == "logistic" and made.score(X, shares[:, 0]) > 0.8
+    counts = np.floor(np.exp(X[:, 0]))
+    for loss in (fnn.losses.Poisson(), fnn.losses.Poisson(from_logits=True)):
+        made = regressor(loss=loss, **given).fit(X, counts)
+        assert made.out_activation_ == "exp" and made.predict(X).min() > 0.0 and made.score(X, counts) > 0.8
+    wrapped = fsk.Regressor(linear, loss=fnn.losses.Poisson(from_logits=True), epochs=1, random_state=0).fit(X, counts)
+    assert np.allclose(wrapped.predict(X), np.exp(wrapped.model_.predict(X)[:, 0]))
+
+
 # --- trainings that go on ------------------------------------------------------------------------------------------
 
 

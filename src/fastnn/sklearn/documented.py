@@ -95,7 +95,8 @@ CLASSIFIER = f"""
         The units of each hidden layer.
     {_COMMON}
     loss : 'log_loss', str or Loss
-        'log_loss', or any loss of fastnn.
+        'log_loss', or any loss of fastnn, of probabilities: those of two classes are one column, where cross-entropy is
+        the log loss. ``from_logits`` does not matter.
     class_weight : dict, list of dict, 'balanced' or None
         The weights of classes, multiplied into those of samples, as in scikit-learn's other classifiers.{_OPTIMIZER}
     Attributes
@@ -115,7 +116,8 @@ REGRESSOR = f"""
     Parameters
     ----------
     loss : 'squared_error', 'poisson', str or Loss
-        Half the squared error, half the Poisson deviance of outputs that are exponentials, or any loss of fastnn.
+        Half the squared error, half the Poisson deviance of outputs that are exponentials, or any loss of fastnn. It
+        decides the outputs: 'binary_cross_entropy' is for numbers from 0 to 1, 'cross_entropy' for rows that sum to 1.
     hidden_layer_sizes : array-like of int, or int
         The units of each hidden layer.
     {_COMMON}{_OPTIMIZER}

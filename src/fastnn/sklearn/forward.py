@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,7 +23,7 @@ Array = NDArray[Any]
 _INFINITY = np.inf
 
 
-class NetworkEstimator(BaseEstimator):  # type: ignore[misc]
+class NetworkEstimator(BaseEstimator, ABC):  # type: ignore[misc]
     """An estimator whose `coefs_` and `intercepts_` are the weights of a network."""
 
     # set by `fit`
@@ -45,9 +46,13 @@ class NetworkEstimator(BaseEstimator):  # type: ignore[misc]
         if any(dropout) and not (before is not None and any(before.dropout)):
             seed = int(self._random_state.randint(2**31))
         return Design(
-            units, self.activation, self.out_activation_, self.loss, float(self.alpha), dropout, bool(self.batch_norm),
-            dtype, self.device, seed,
+            units, self.activation, self.out_activation_, self._loss_meant(), float(self.alpha), dropout,
+            bool(self.batch_norm), dtype, self.device, seed,
         )  # fmt: skip
+
+    @abstractmethod
+    def _loss_meant(self) -> Any:
+        """Return the loss of the network's outputs; raises ValueError if it is not one of such outputs."""
 
     def _use(self, network: Network) -> None:
         self._network = network

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,10 +17,13 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import _check_partial_fit_first_call, type_of_target, unique_labels
 from sklearn.utils.validation import validate_data
 
-from fastnn import losses
+from fastnn.sklearn import loss as meaning
 from fastnn.sklearn.documented import CLASSIFIER, REGRESSOR
 from fastnn.sklearn.parameters import CONSTRAINTS
 from fastnn.sklearn.perceptron import BaseMLP, is_stochastic
+
+if TYPE_CHECKING:
+    from fastnn.losses import Loss
 
 __all__ = ["MLPClassifier", "MLPRegressor"]
 
@@ -116,13 +119,18 @@ class MLPClassifier(ClassifierMixin, BaseMLP):  # type: ignore[misc]
 
     def _loss_takes_classes(self) -> bool:
         """Return whether the loss takes numbers of classes for an output with a column for each."""
-        if self.loss == "log_loss":
-            return True
-        loss = losses.get(self.loss)
+        loss: str | Loss = self._loss_meant()
+        if isinstance(loss, str):
+            return loss == "log_loss"
         try:
             return loss.check_targets(np.zeros(1, np.int64), (len(self.classes_),), "y") == "classes"
         except ValueError:
             return False
+
+    def _loss_meant(self) -> Any:
+        kind = self._label_binarizer.y_type_
+        columns = len(self.classes_) if kind == "multiclass" or kind.startswith("multilabel") else 1
+        return meaning.of_classes(self.loss, columns=columns, several=kind.startswith("multilabel"))
 
     def _decoded(self, values: Array) -> Array:
         """Return classes, or indicators of several labels, for outputs of the network or encoded targets."""
@@ -281,7 +289,10 @@ class MLPRegressor(RegressorMixin, BaseMLP):  # type: ignore[misc]
         return X, y if y.ndim == 2 else y[:, None]
 
     def _outputs_of(self, y: Array) -> tuple[int, str]:
-        return y.shape[1], "exp" if self.loss == "poisson" else "identity"
+        return y.shape[1], meaning.of_numbers(self.loss, columns=y.shape[1])[1]
+
+    def _loss_meant(self) -> Any:
+        return meaning.of_numbers(self.loss, columns=self.n_outputs_)[0]
 
     def _loss_of(self, data: float, penalty: float, y: Array, weights: Any) -> float:
         if self.loss == "squared_error":

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import operator
 import warnings
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -35,7 +35,7 @@ Array = NDArray[Any]
 _RATE_DIVISOR, _SMALLEST_RATE = 5.0, 1e-6
 
 
-class BaseMLP(NetworkEstimator, ABC):
+class BaseMLP(NetworkEstimator):
     """Base class of `MLPClassifier` and `MLPRegressor`."""
 
     _parameter_constraints: ClassVar[dict[str, Any]] = CONSTRAINTS

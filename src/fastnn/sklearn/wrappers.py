@@ -202,6 +202,12 @@ class _Wrapper(BaseEstimator, ABC):  # type: ignore[misc]
     def _default_loss(self, model: Model) -> str:
         """Return the loss of a model."""
 
+    def _loss(self) -> Any:
+        """Return the loss of the fitted model."""
+        from fastnn.training.state import state_of
+
+        return state_of(self.model_).require_compiled().losses[0]
+
     def _outputs(self, X: Any) -> Array:
         check_is_fitted(self, "model_")
         with limited(threads_of(self.n_threads)):
@@ -269,11 +275,9 @@ class Classifier(ClassifierMixin, _Wrapper):  # type: ignore[misc]
         A model that gives logits, whose loss has ``from_logits=True``, is taken to the probabilities.
         """
         from fastnn.activations import Sigmoid, Softmax
-        from fastnn.training.state import state_of
 
         found = self._outputs(X)
-        loss = state_of(self.model_).require_compiled().losses[0]
-        if getattr(loss, "from_logits", False):
+        if getattr(self._loss(), "from_logits", False):
             found = (Softmax() if found.shape[1] > 1 and not self._several else Sigmoid())(found)
         if len(self.classes_) == 1:
             return np.ones((len(found), 1), found.dtype)
@@ -317,8 +321,15 @@ class Regressor(RegressorMixin, _Wrapper):  # type: ignore[misc]
         return "mean_squared_error"
 
     def predict(self, X: Any) -> Array:
-        """Predict numbers: shape (n_samples,), or (n_samples, n_outputs)."""
-        found = self._outputs(X)
+        """Predict numbers: shape (n_samples,), or (n_samples, n_outputs).
+
+        A model that gives logarithms of rates, whose loss is ``Poisson(from_logits=True)``, is taken to the rates.
+        """
+        from fastnn.losses import Poisson
+
+        found, loss = self._outputs(X), self._loss()
+        if isinstance(loss, Poisson) and loss.from_logits:
+            found = np.exp(found)
         return found[:, 0] if self._flat else found
 
 

@@ -171,6 +171,8 @@ def test_losses_that_do_not_fit_say_what_does():
         classifier(loss="perceptron").fit(X, Y)
     with pytest.raises(ValueError, match="'log_loss' is for classes, which MLPClassifier learns"):
         regressor(loss="log_loss").fit(X, NUMBERS)
+    with pytest.raises(TypeError, match=r"as in scikit-learn it is MLPRegressor's first argument: write hidden_layer_s"):
+        fsk.MLPRegressor((8,)).fit(X, NUMBERS)
     assert classifier(loss="squared_error").fit(X, Y).predict_proba(X).shape == (60, 3)
 
 
@@ -249,8 +251,8 @@ def test_early_stopping_and_solvers_may_be_set_between_trainings():
     assert made.best_loss_ == min(made.loss_curve_[-5:]) and made.best_validation_score_ is None
     made.set_params(solver="lbfgs").fit(X, Y)
     other = classifier(solver="lbfgs", warm_start=True).fit(X, Y).set_params(solver="adam")
-    assert len(other.fit(X, Y).loss_curve_) == 5
-    assert len(classifier(solver="lbfgs").fit(X, Y).set_params(solver="sgd").partial_fit(X, Y).loss_curve_) == 1
+    assert len(other.fit(X, Y).loss_curve_) == 10
+    assert len(classifier(solver="lbfgs").fit(X, Y).set_params(solver="sgd").partial_fit(X, Y).loss_curve_) == 6
 
 
 def test_a_loss_that_is_set_between_trainings_has_its_outputs():

@@ -63,6 +63,72 @@ def test_dropout_and_batch_normalization():
         classifier(dropout=[0.5]).fit(X, Y)
 
 
+class Record(fnn.Callback):
+    """What a training calls, and the weights of its model in each epoch."""
+
+    def __init__(self):
+        self.calls, self.logs, self.weights = [], [], []
+
+    def on_train_begin(self, logs=None):
+        self.calls.append("begin")
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.calls.append(epoch)
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.logs.append(dict(logs))
+        self.weights.append(self.model.get_weights())
+        assert self.calls[-1] == epoch
+
+    def on_train_end(self, logs=None):
+        self.calls.append("end")
+
+    def close(self):
+        self.calls.append("close")
+
+
+def test_lbfgs_calls_callbacks_and_validates(tmp_path, capsys):
+    record, plain = Record(), classifier(solver="lbfgs").fit(X, Y)
+    path = tmp_path / "step.fnn"
+    made = classifier(solver="lbfgs", callbacks=[record, fnn.ModelCheckpoint(path)], verbose="bar")
+    made.fit(X, Y, X_val=X[:50], y_val=Y[:50])
+    # nothing of this changes the training
+    assert alike(made, plain) and made.n_iter_ == plain.n_iter_ == 15
+    assert record.calls == ["begin", *range(15), "end", "close"] and "15/15" in capsys.readouterr().err
+    assert made.loss_curve_ == plain.loss_curve_ == pytest.approx([one["loss"] for one in record.logs])
+    assert made.loss_curve_[-1] == pytest.approx(made.loss_) and made.best_loss_ == min(made.loss_curve_)
+    assert [one["val_score"] for one in record.logs] == made.validation_scores_ and len(made.validation_scores_) == 15
+    found = made.predict_proba(X[:50])
+    assert made.validation_loss_curve_[-1] == pytest.approx(log_loss(Y[:50], found))
+    assert made.validation_scores_[-1] == made.score(X[:50], Y[:50])
+    for mine, one in zip(record.weights[-1], fnn.load(path).get_weights(), strict=True):
+        assert np.array_equal(mine, one)
+    printed = classifier(solver="lbfgs", verbose=True).fit(X, Y)
+    assert f"Iteration 15, loss = {printed.loss_:.8f}\nL-BFGS: 15 steps" in capsys.readouterr().out
+
+
+def test_lbfgs_is_ended_by_callbacks_and_by_the_score():
+    held = {"X_val": X[:40], "y_val": NUMBERS[:40]}
+    given = SMALL | {"solver": "lbfgs", "max_iter": 400}
+    stop = fnn.EarlyStopping("val_score", mode="max", patience=3)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # it was ended, so it need not have converged
+        made = fsk.MLPRegressor(**given, callbacks=stop).fit(X[40:], NUMBERS[40:], **held)
+        scores = made.validation_scores_
+        assert made.n_iter_ == len(scores) == stop.stopped_epoch + 1 < 400
+        assert made.score(*held.values()) == pytest.approx(max(scores)) and scores.index(max(scores)) == len(scores) - 4
+        early = fsk.MLPRegressor(**given, early_stopping=True, n_iter_no_change=3).fit(X[40:], NUMBERS[40:], **held)
+    scores = early.validation_scores_
+    assert early.n_iter_ == len(scores) < 400 and early.best_loss_ is None
+    assert early.best_validation_score_ == max(scores) == pytest.approx(early.score(*held.values()))
+    # without data of one's own no rows are held out, as in scikit-learn
+    assert fsk.MLPRegressor(**given, early_stopping=True).fit(X, NUMBERS).validation_scores_ is None
+    with pytest.raises(ValueError, match="solver='lbfgs' has no learning rate, which ReduceLROnPlateau sets"):
+        classifier(solver="lbfgs", callbacks=fnn.ReduceLROnPlateau("loss")).fit(X, Y)
+    with pytest.raises(ValueError, match="EarlyStopping monitors 'val_score', but the quantities are: 'loss'"):
+        classifier(solver="lbfgs", callbacks=stop).fit(X, Y)
+
+
 def test_weights_of_classes():
     rare = (X[:, 0] + 0.3 * X[:, 1] > 1.5).astype(int)
     plain = classifier(max_iter=60).fit(X, rare)

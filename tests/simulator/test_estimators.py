@@ -22,3 +22,16 @@ def test_a_classifier_learns_as_on_the_cpu(weights):
     np.testing.assert_allclose(here.predict_proba(X), there.predict_proba(X), atol=1e-6)
     # with weights it is the mean over the rows there, here that of the batches' means
     np.testing.assert_allclose(here.loss_, there.loss_, rtol=1e-6 if weights is None else 0.02)
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+def test_lbfgs_takes_the_steps_of_the_cpu():
+    found = []
+    for device in ("cpu", "cuda"):
+        made = fsk.MLPClassifier((5,), max_iter=3, random_state=0, alpha=0.5, solver="lbfgs", device=device)
+        found.append(made.fit(X, Y, WEIGHTS, X_val=X, y_val=Y))
+    here, there = found
+    for one, other in zip(here.coefs_ + here.intercepts_, there.coefs_ + there.intercepts_, strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-5)
+    np.testing.assert_allclose(here.loss_curve_, there.loss_curve_, rtol=1e-5)
+    np.testing.assert_allclose(here.validation_loss_curve_, there.validation_loss_curve_, rtol=1e-5)

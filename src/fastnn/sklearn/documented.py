@@ -3,7 +3,7 @@
 _COMMON = """activation : {'identity', 'logistic', 'tanh', 'relu'}, str or Activation
         Of the hidden layers: also every activation of fastnn.
     solver : {'adam', 'sgd', 'lbfgs'}
-        'lbfgs' is SciPy's L-BFGS-B on all rows.
+        'lbfgs' is SciPy's L-BFGS-B on all rows, on the CPU.
     alpha : float
         The factor of the L2 penalty, alpha / 2 * sum w**2 / s for each batch, where s is the number of its rows, or the
         sum of their weights. Biases have none.
@@ -30,7 +30,8 @@ _COMMON = """activation : {'identity', 'logistic', 'tanh', 'relu'}, str or Activ
     momentum : float
     nesterovs_momentum : bool
     early_stopping : bool
-        Whether a share of the rows is held out, whose score decides when to stop; the best weights are kept.
+        Whether a share of the rows is held out, whose score decides when to stop; the best weights are kept. 'lbfgs'
+        holds none out: it needs X_val.
     validation_fraction : float
         That share.
     beta_1, beta_2, epsilon : float
@@ -48,7 +49,8 @@ _OPTIMIZER = """
     batch_norm : bool
         Whether hidden layers normalise by batches, before the activation.
     callbacks : Callback or list of Callback, optional
-        Of fastnn. They see the epoch's "loss", and "val_score" where there is a validation set.
+        Of fastnn. They see the epoch's "loss", and "val_score" where there is a validation set. An epoch of 'lbfgs' is
+        one step, which may evaluate the loss several times; it has no learning rate.
     dtype : {'auto', 'float32', 'float64'}
         'auto' follows X, as scikit-learn does: float32 for float32, else float64.
     device : str

@@ -58,9 +58,16 @@ def of_numbers(given: Any, *, columns: int) -> tuple[Any, str]:
 
     Raises
     ------
+    TypeError
+        When it is no loss.
     ValueError
         When the loss is for classes alone, or for more outputs.
     """
+    if isinstance(given, (tuple, list, int)):
+        raise TypeError(
+            f"loss: expected a name or a loss, got {given}; as in scikit-learn it is MLPRegressor's first argument: "
+            f"write hidden_layer_sizes={given}"
+        )
     if _is_name(given):
         if given == "log_loss":
             raise ValueError(

@@ -31,6 +31,8 @@ if TYPE_CHECKING:  # programs that import estimators may never train one
 
 Array = NDArray[Any]
 
+#: SciPy's status of a minimization that its callback has ended
+_STOPPED = 99
 #: an adaptive learning rate is divided by this until it is as small as that
 _RATE_DIVISOR, _SMALLEST_RATE = 5.0, 1e-6
 
@@ -96,6 +98,8 @@ class BaseMLP(NetworkEstimator):
         if sample_weight is not None and not np.any(sample_weight):
             raise ValueError("Sample weights must contain at least one non-zero number.")
         validation = self._validation(X_val, y_val, y)
+        # lbfgs sees all rows: it holds none out
+        self._by_score = bool(self.early_stopping) and (self._stochastic or validation is not None)
         if self.early_stopping and incremental:
             raise ValueError("partial_fit does not support early_stopping=True")
         self.n_outputs_, activation = self._outputs_of(y)
@@ -112,9 +116,9 @@ class BaseMLP(NetworkEstimator):
         if self._stochastic:
             self._fit_stochastic(network, X, y, sample_weight, incremental, validation)
         else:
-            self._fit_lbfgs(network, X, y, sample_weight)
+            self._fit_lbfgs(network, X, y, sample_weight, validation)
         # fastnn's optimizers keep weights finite where scikit-learn's would overflow: then the loss is not
-        diverged = not self.early_stopping and not np.isfinite(self.loss_)
+        diverged = not self._by_score and not np.isfinite(self.loss_)
         if diverged or not all(np.isfinite(one).all() for one in network.all_weights()):
             raise ValueError(
                 "Solver produced non-finite parameter weights. The input data may contain large values and need to be "
@@ -158,15 +162,14 @@ class BaseMLP(NetworkEstimator):
             kernel[...] = self._random_state.uniform(-bound, bound, kernel.shape)
             bias[...] = self._random_state.uniform(-bound, bound, bias.shape)
         self._use(network)
-        if self._stochastic:
-            self.loss_curve_: list[float] = []
-            self._begin_to_compare()
+        self.loss_curve_: list[float] = []
+        self._begin_to_compare()
 
     def _begin_to_compare(self) -> None:
         """Forget the best score and the best loss."""
         self.validation_loss_curve_: list[float] | None = None
         self._no_improvement_count = 0
-        if self.early_stopping:
+        if self._by_score:
             self.validation_scores_: list[float] | None = []
             self.best_validation_score_: float | None = -np.inf
             self.best_loss_: float | None = None
@@ -203,7 +206,7 @@ class BaseMLP(NetworkEstimator):
         """How the learning rate changes: SGD's only."""
         return str(self.learning_rate) if self.optimizer is None and self.solver == "sgd" else "constant"
 
-    def _fit_lbfgs(self, network: Network, X: Any, y: Array, sample_weight: Any) -> None:
+    def _fit_lbfgs(self, network: Network, X: Any, y: Array, sample_weight: Any, validation: Any) -> None:
         if network.design.batch_norm or any(network.design.dropout):
             raise ValueError("solver='lbfgs': expected no dropout and no batch_norm, since each step uses all rows")
         with importing:
@@ -211,46 +214,47 @@ class BaseMLP(NetworkEstimator):
 
         trained = minimize.without_penalty(network)
         loss = minimize.Loss(trained, dense(X), y, sample_weight, float(self.alpha), threads_of(self.n_threads))
-        found = minimize.minimize(
-            loss, most_calls=self.max_fun, most_steps=self.max_iter, tolerance=self.tol, verbose=bool(self.verbose)
+        self._begin_to_record(validation)
+        score = self._scoring(trained, validation, None)
+        end = EpochEnd(self, trained, 0, lambda: self._loss_of(*loss.now, y, None), score)
+        steps = minimize.Steps(
+            loss, self.callbacks, end, most=self.max_iter, logged=_logged(validation), bar=self.verbose == "bar"
         )
+        if validation is not None:
+            self._use(trained)  # the score is that of its weights
+        found = minimize.minimize(
+            loss, steps, most_calls=self.max_fun, most_steps=self.max_iter, tolerance=self.tol
+        )  # fmt: skip
+        self._say(f"L-BFGS: {found.nit} steps, {found.nfev} evaluations, loss = {found.fun:.8f}: {found.message}")
+        if self._by_score and end.best is not None:
+            trained.model.set_weights(end.best)
         network.take(trained.coefs, trained.intercepts)
         self._use(network)
-        self.n_iter_ = _check_optimize_result("lbfgs", found, self.max_iter)
-        self.loss_ = self._loss_of(*loss.parts(found.x), y, None)
+        # not where a callback or the score has ended it
+        self.n_iter_ = found.nit if found.status == _STOPPED else _check_optimize_result("lbfgs", found, self.max_iter)
+        self.loss_ = self._loss_of(*loss.parts(), y, None)
 
     def _fit_stochastic(
         self, network: Network, X: Any, y: Array, sample_weight: Any, incremental: bool, validation: Any
     ) -> None:
         if not incremental or not network.compiled:
             network.compile(self._new_optimizer())
-        self.loss_curve_ = self.__dict__.get("loss_curve_", [])  # lbfgs has none
-        if "best_loss_" not in self.__dict__ or (self.best_loss_ is None) != bool(self.early_stopping):
-            self._begin_to_compare()
         held_weight = None
-        if self.early_stopping and validation is None:
+        if self._by_score and validation is None:
             X, y, sample_weight, validation, held_weight = self._split(X, y, sample_weight)
-        elif validation is not None:
-            self.validation_scores_ = [] if self.validation_scores_ is None else self.validation_scores_
-            self.validation_loss_curve_ = self.validation_loss_curve_ or []
+            self._begin_to_record(None)
+        else:
+            self._begin_to_record(validation)
         rows = X.shape[0]
         batch = self._batch_of(rows)
         random = self._random_state if self.shuffle else None
-        logged = () if validation is None else ("val_score",)
         dtype, scales = network.design.dtype, not network.on_device
-        orders = EpochOrders(rows, batch, random, sample_weight, dtype, scales=scales, logged=logged)
+        orders = EpochOrders(rows, batch, random, sample_weight, dtype, scales=scales, logged=_logged(validation))
 
         def loss() -> float:
             return self._loss_of(*network.losses(rows), y, orders.weights)
 
-        def score() -> float:
-            x, target = dense(validation[0]), validation[1]
-            if self.validation_loss_curve_ is not None:
-                self.validation_loss_curve_.append(self._loss_of(network.loss_on(x, target), 0.0, target, None))
-            return self._score(x, target, held_weight)
-
-        end = EpochEnd(self, network, rows, loss, None if validation is None else score)
-        self.n_iter_ = 0
+        end = EpochEnd(self, network, rows, loss, self._scoring(network, validation, held_weight))
         try:
             network.train(
                 dense(X), y, orders, epochs=1 if incremental else int(self.max_iter), batch=batch,
@@ -265,9 +269,37 @@ class BaseMLP(NetworkEstimator):
                 ConvergenceWarning,
                 stacklevel=5,
             )
-        if self.early_stopping and end.best is not None:
+        if self._by_score and end.best is not None:
             network.model.set_weights(end.best)
         self._use(network)
+
+    def _begin_to_record(self, validation: Any) -> None:
+        """Begin a training's losses and scores, which go on where an earlier one is gone on with.
+
+        `validation` are data of the caller's, for which there are losses, too.
+        """
+        self.n_iter_ = 0
+        if "best_loss_" not in self.__dict__:  # weights that the caller has set
+            self.loss_curve_ = []
+            self._begin_to_compare()
+        elif (self.best_loss_ is None) != self._by_score:
+            self._begin_to_compare()
+        if validation is not None:
+            self.validation_scores_ = [] if self.validation_scores_ is None else self.validation_scores_
+            self.validation_loss_curve_ = self.validation_loss_curve_ or []
+
+    def _scoring(self, network: Network, validation: Any, weights: Any) -> Callable[[], float] | None:
+        """Return the function that scores validation data, and records their loss if it is asked for."""
+        if validation is None:
+            return None
+
+        def score() -> float:
+            x, target = dense(validation[0]), validation[1]
+            if self.validation_loss_curve_ is not None:
+                self.validation_loss_curve_.append(self._loss_of(network.loss_on(x, target), 0.0, target, None))
+            return self._score(x, target, weights)
+
+        return score
 
     def _say(self, text: str) -> None:
         if self.verbose and self.verbose != "bar":
@@ -276,7 +308,7 @@ class BaseMLP(NetworkEstimator):
     def _improves(self, score: float | None) -> bool:
         """Count the epochs without an improvement; returns whether a score that decides is the best."""
         best = False
-        if self.early_stopping and score is not None:
+        if self._by_score and score is not None:
             assert self.best_validation_score_ is not None
             better = not score < self.best_validation_score_ + self.tol
             best = score > self.best_validation_score_
@@ -336,6 +368,11 @@ class BaseMLP(NetworkEstimator):
         return parts[0], parts[2], weights[0], (parts[1], parts[3]), weights[1]
 
 
+def _logged(validation: Any) -> tuple[str, ...]:
+    """Return the names that an estimator adds to the logs of callbacks."""
+    return () if validation is None else ("val_score",)
+
+
 class EpochEnd:
     """What an estimator does at the end of an epoch; called with its logs, it returns whether the training ends.
 
@@ -384,13 +421,14 @@ class EpochEnd:
             self.best = self._network.all_weights()
         if one._schedule == "invscaling":
             optimizer.learning_rate = one.learning_rate_init / (one.t_ + 1) ** one.power_t
-        if one._no_improvement_count > one.n_iter_no_change:
+        # SciPy has its own tests of the loss
+        if (one._stochastic or one._by_score) and one._no_improvement_count > one.n_iter_no_change:
             self.converged = self._stops(one, optimizer)
         return self.converged
 
     def _stops(self, one: BaseMLP, optimizer: Optimizer) -> bool:
         """Return True to end the training, or False to go on with a smaller learning rate."""
-        what = "Validation score" if one.early_stopping else "Training loss"
+        what = "Validation score" if one._by_score else "Training loss"
         text = f"{what} did not improve more than tol={one.tol:f} for {one.n_iter_no_change} consecutive epochs."
         rate = optimizer.learning_rate
         if one._schedule == "adaptive" and isinstance(rate, float) and rate > _SMALLEST_RATE:

@@ -171,7 +171,7 @@ def test_losses_that_do_not_fit_say_what_does():
         classifier(loss="perceptron").fit(X, Y)
     with pytest.raises(ValueError, match="'log_loss' is for classes, which MLPClassifier learns"):
         regressor(loss="log_loss").fit(X, NUMBERS)
-    with pytest.raises(TypeError, match=r"as in scikit-learn it is MLPRegressor's first argument: write hidden_layer_s"):
+    with pytest.raises(TypeError, match=r"as in scikit-learn it is MLPRegressor's first argument: write hidden_layer"):
         fsk.MLPRegressor((8,)).fit(X, NUMBERS)
     assert classifier(loss="squared_error").fit(X, Y).predict_proba(X).shape == (60, 3)
 
@@ -334,6 +334,47 @@ def test_a_wrapper_whose_fit_failed_predicts_no_classes_of_another():
         made.set_params(model__depth=2).fit(X, BINARY)
     with pytest.raises(NotFittedError):
         made.predict(X)
+
+
+@pytest.mark.parametrize("how", ["fit", "partial_fit"])
+def test_a_wrapper_that_goes_on_follows_its_parameters(how):
+    def sized(input_shape, n_outputs, seed, units=6):
+        layers = [fnn.Input(input_shape), fnn.Dense(units, "relu"), fnn.Dense(n_outputs, "softmax")]
+        return fnn.Sequential(layers, seed=seed)
+
+    def begun(**given):
+        return fsk.Classifier(sized, epochs=1, random_state=0, warm_start=True, **given).fit(X, Y)
+
+    made = begun(model__units=5)
+    getattr(made.set_params(model__units=5, epochs=2, batch_size=10), how)(X, Y)
+    for change, said in (
+        (
+            {"model__units": 8},
+            "model__units: the training goes on with a model that was built with 5, got 8; `fit` with",
+        ),
+        (
+            {"model": softmax, "model__units": 5},
+            "model: the training goes on with a model that was built with <function",
+        ),
+    ):
+        with pytest.raises(ValueError, match=said):
+            getattr(made.set_params(**change), how)(X, Y)
+    assert made.set_params(warm_start=False, model=sized, model__units=8).fit(X, Y).model_.count_params() == 6 * 8 + 27
+    with pytest.raises(
+        ValueError, match="model__units: the training goes on with a model that was built with no value"
+    ):
+        getattr(begun().set_params(model__units=6), how)(X, Y)
+
+    # what the model is compiled with counts
+    still = begun(optimizer=fnn.SGD(0.1))
+    before = still.model_.get_weights()
+    getattr(still.set_params(optimizer=fnn.SGD(0.0), metrics=["accuracy"]), how)(X, Y)
+    assert all(np.array_equal(one, other) for one, other in zip(before, still.model_.get_weights(), strict=True))
+    assert len(still.history_["accuracy"]) == 1 and len(still.history_["loss"]) == 2
+    adam, other = begun(), begun()
+    for one, given in ((adam, {}), (other, {"optimizer": "adam", "metrics": None})):
+        getattr(one.set_params(**given), how)(X, Y)
+    assert np.array_equal(adam.predict_proba(X), other.predict_proba(X))
 
 
 def test_a_regressor_keeps_the_shape_of_its_targets():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import inspect
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -29,6 +29,8 @@ __all__ = ["Classifier", "Regressor", "Transformer"]
 Array = NDArray[Any]
 
 _PREFIX = "model__"
+#: what a model is compiled with
+_COMPILED = ("loss", "optimizer", "metrics")
 _PARAMETERS = """    Parameters
     ----------
     model : function
@@ -44,7 +46,8 @@ _PARAMETERS = """    Parameters
     random_state : int, RandomState or None
         The seed of models that have none of their own: `model` gets it as ``seed``, if it names it.
     warm_start : bool
-        Whether `fit` goes on with the model of the last one.
+        Whether `fit` goes on with the model of the last one. Then `model` and its parameters may not have been set to
+        other values since; with another loss, optimizer or metrics it is compiled again, and the optimizer begins anew.
     n_threads : int, optional
     **parameters
         ``model__name=value``: arguments of `model`, also for searches and `set_params`.
@@ -130,6 +133,8 @@ class _Wrapper(BaseEstimator, ABC):  # type: ignore[misc]
         self._check_features(X, reset=not goes_on)
         if sample_weight is not None:
             sample_weight = _check_sample_weight(sample_weight, X)
+        if goes_on:
+            self._check_model_is_the_same()
         target = self._encoded(y, goes_on, classes)
         if not goes_on:
             try:
@@ -138,6 +143,8 @@ class _Wrapper(BaseEstimator, ABC):  # type: ignore[misc]
                 self.__dict__.pop("model_", None)  # an earlier one may have other classes
                 raise
             self.history_: dict[str, list[float]] = {}
+        elif self._compiles and self._set_since(_COMPILED):
+            self._compile(self.model_)
         check_range(X, self.model_.dtype)
         held = (
             None
@@ -188,11 +195,37 @@ class _Wrapper(BaseEstimator, ABC):  # type: ignore[misc]
         made = self.model(**offered)
         if not isinstance(made, Model):
             raise TypeError(f"model: expected a function that returns a fastnn.Model, got {type(made).__name__}")
-        if state_of(made).compiled is None:
+        self._made_with = {"model": self.model} | {
+            name: vars(self)[name] for name in vars(self) if name.startswith(_PREFIX)
+        }
+        self._compiles = state_of(made).compiled is None
+        if self._compiles:
             if isinstance(made, Sequential) and not made.built:
                 made.build(shape)
-            made.compile(copy.deepcopy(self.optimizer), self.loss or self._default_loss(made), metrics=self.metrics)
+            self._compile(made)
         return made
+
+    def _compile(self, model: Model) -> None:
+        model.compile(copy.deepcopy(self.optimizer), self.loss or self._default_loss(model), metrics=self.metrics)
+        self._made_with |= {name: getattr(self, name) for name in _COMPILED}
+
+    def _set_since(self, names: Iterable[str]) -> list[str]:
+        """Return which parameters have other values than those that the model was made with."""
+        before, now = self.__dict__.get("_made_with", {}), vars(self)
+        return [name for name in names if not _equal(before.get(name), now.get(name))]
+
+    def _check_model_is_the_same(self) -> None:
+        """Raise ValueError if parameters of the model that the training goes on with have been set since."""
+        before, now = self.__dict__.get("_made_with", {}), vars(self)
+        if not before:  # a model that the caller has put there
+            return
+        given = {name for name in now if name.startswith(_PREFIX)}
+        for name in self._set_since(sorted({*before, *given} - {*_COMPILED})):
+            had, got = (repr(one[name]) if name in one else "no value" for one in (before, now))
+            raise ValueError(
+                f"{name}: the training goes on with a model that was built with {had}, got {got}; `fit` with "
+                "warm_start=False builds a new one"
+            )
 
     @abstractmethod
     def _encoded(self, y: Array, goes_on: bool, classes: Any = None) -> Array:
@@ -213,6 +246,11 @@ class _Wrapper(BaseEstimator, ABC):  # type: ignore[misc]
         with limited(threads_of(self.n_threads)):
             found: Array = self.model_.predict(self._checked(X))
         return found
+
+
+def _equal(one: Any, other: Any) -> bool:
+    """Return whether two values of a parameter are the same, or equal."""
+    return one is other or (type(one) is type(other) and bool(np.all(one == other)))
 
 
 class Classifier(ClassifierMixin, _Wrapper):  # type: ignore[misc]

@@ -238,7 +238,9 @@ class BaseMLP(NetworkEstimator, ABC):
         random = self._random_state if self.shuffle else None
         logged = () if validation is None else ("val_score",)
         dtype, scales = network.design.dtype, not network.on_device
-        orders = EpochOrders(rows, batch, random, sample_weight, dtype, scales=scales, logged=logged)
+        orders = EpochOrders(
+            rows, batch, network.design.alpha, random, sample_weight, dtype, scales=scales, logged=logged
+        )
 
         def loss() -> float:
             return self._loss_of(*network.losses(rows), y, orders.weights)

@@ -18,6 +18,8 @@ class EpochOrders:
     Parameters
     ----------
     rows, batch : int
+    alpha : float
+        The factor of the penalty alpha / 2 * sum w**2 / s of each batch, whose weights have the sum s.
     random : numpy.random.RandomState or None
         Shuffles the rows in each epoch as `sklearn.utils.shuffle` does; None leaves them in their order.
     sample_weight : ndarray, shape (rows,), optional
@@ -33,11 +35,11 @@ class EpochOrders:
     weights : ndarray, shape (rows,), or None
         The scaled weights of the current epoch, in the order of the data.
     factors : ndarray of float64, shape (steps,)
-        One over the sum of each batch's weights.
+        Of each batch's sum of w**2.
     """
 
     def __init__(
-        self, rows: int, batch: int, random: Any, sample_weight: Any, dtype: Any, *, scales: bool = True,
+        self, rows: int, batch: int, alpha: float, random: Any, sample_weight: Any, dtype: Any, *, scales: bool = True,
         logged: tuple[str, ...] = (),
     ) -> None:  # fmt: skip
         self.logged = logged
@@ -45,7 +47,8 @@ class EpochOrders:
         self._order = np.arange(rows)
         self._starts = np.arange(0, rows, batch)
         self._sizes = np.diff(np.append(self._starts, rows))
-        self.factors: NDArray[np.float64] = 1.0 / self._sizes
+        self._half = 0.5 * alpha
+        self.factors: NDArray[np.float64] = self._half / self._sizes
         self._scales = scales
         self.weights = None if sample_weight is None else np.array(sample_weight, dtype)
 
@@ -59,7 +62,8 @@ class EpochOrders:
             chosen = self._given[self._order]
             sums = np.add.reduceat(chosen, self._starts)
             with np.errstate(divide="ignore"):
-                self.factors = np.where(sums != 0.0, 1.0 / sums, 0.0)
+                inverse = np.where(sums != 0.0, 1.0 / sums, 0.0)
+            self.factors = self._half * inverse
             if self._scales:
-                self.weights[self._order] = chosen * np.repeat(self._sizes * self.factors, self._sizes)
+                self.weights[self._order] = chosen * np.repeat(self._sizes * inverse, self._sizes)
         return self._order

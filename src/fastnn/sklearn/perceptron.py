@@ -249,7 +249,9 @@ class BaseMLP(NetworkEstimator):
         batch = self._batch_of(rows)
         random = self._random_state if self.shuffle else None
         dtype, scales = network.design.dtype, not network.on_device
-        orders = EpochOrders(rows, batch, random, sample_weight, dtype, scales=scales, logged=_logged(validation))
+        orders = EpochOrders(
+            rows, batch, network.design.alpha, random, sample_weight, dtype, scales=scales, logged=_logged(validation)
+        )
 
         def loss() -> float:
             return self._loss_of(*network.losses(rows), y, orders.weights)

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 import sklearn
 from numba import njit
-from scipy.sparse import csr_matrix
 from sklearn.base import clone
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.datasets import make_classification
@@ -22,7 +21,6 @@ from sklearn.preprocessing import StandardScaler
 import fastnn as fnn
 import fastnn.nopython as fnp
 import fastnn.sklearn as fsk
-from fastnn.sklearn.data import dense
 from fastnn.sklearn.sharing import threads_of
 from fastnn.threads import limited
 
@@ -213,12 +211,6 @@ def test_an_interrupted_training_leaves_a_fitted_estimator():
     with pytest.warns(UserWarning, match="interrupted by user"):
         made.fit(X, Y)
     assert made.n_iter_ == len(made.loss_curve_) == 3 and alike(made, classifier(max_iter=3).fit(X, Y))
-
-
-def test_sparse_data_that_are_too_large_are_refused():
-    wide = csr_matrix((10, 2**40), dtype="float64")
-    with pytest.raises(MemoryError, match="sparse data are made dense"):
-        dense(wide)
 
 
 def test_the_dtype_follows_the_data_unless_it_is_given():

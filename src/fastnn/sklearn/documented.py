@@ -87,7 +87,7 @@ _NOTES = """
     Initial weights, the order of the rows and each step are scikit-learn's, so with equal arguments losses and weights
     agree with those of its estimator up to rounding. A difference: a loss of several outputs is minimised by 'lbfgs' as
     the sum that its gradient belongs to; scikit-learn gives the minimizer a mean with the gradient of a sum. Sparse
-    data are made dense.
+    data are made dense, a batch at a time if they are large.
 """
 
 CLASSIFIER = f"""

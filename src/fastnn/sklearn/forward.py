@@ -12,7 +12,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from fastnn.locks import importing
-from fastnn.sklearn.data import check_range, dense
+from fastnn.sklearn.data import SparseRows, check_range, predicted, readable
 
 if TYPE_CHECKING:  # programs that import estimators may never train one
     from fastnn.model import Sequential
@@ -94,14 +94,15 @@ class NetworkEstimator(BaseEstimator, ABC):  # type: ignore[misc]
             return quick
         check_is_fitted(self)
         X = validate_data(self, X, accept_sparse=["csr", "csc"], reset=False)
-        return self._outputs(dense(X))
+        return self._outputs(X)
 
-    def _outputs(self, X: Array) -> Array:
-        """Return the outputs of the network for checked data."""
+    def _outputs(self, X: Any) -> Array:
+        """Return the outputs of the network for checked data, dense or sparse."""
         network = self._network_of_weights()
-        check_range(X, network.dtype)
-        found: Array = network.model.predict(X)
-        return found
+        if not isinstance(X, SparseRows):
+            check_range(X, network.dtype)
+            X = readable(X)
+        return predicted(network.model, X)
 
     def to_model(self) -> Sequential:
         """Return a copy of the network as a `fastnn.Sequential`: to freeze for compiled code, to save, to go on with.

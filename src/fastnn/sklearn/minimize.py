@@ -14,14 +14,15 @@ from fastnn.model import Sequential
 from fastnn.optimizers import SGD
 from fastnn.runtime import feeds
 from fastnn.runtime.bindings import Bindings
+from fastnn.sklearn.data import SparseRows
 from fastnn.sklearn.network import Network
 from fastnn.threads import limited
 from fastnn.training.progress import Progress
 from fastnn.training.state import state_of
 
 Vector = NDArray[np.float64]
-#: rows of a run; more would take more memory, not less time
-_ROWS = 8192
+#: rows of a run, and bytes of their features; more would take more memory, not less time
+_ROWS, _BYTES = 8192, 2**27
 
 
 class Loss:
@@ -31,7 +32,8 @@ class Loss:
     ----------
     network : Network
         Compiled, without penalties.
-    x, y : ndarray
+    x : ndarray or SparseRows
+    y : ndarray
     sample_weight : ndarray of shape (n,), optional
     alpha : float
         The factor of the penalty, alpha / 2 * sum w**2 / s, of the kernels; s is n, or the sum of the samples' weights.
@@ -53,7 +55,10 @@ class Loss:
         self._network, self._threads, self._scale = network, threads, alpha / total
         self._runtime = state_of(network.model).require_built()
         self._table = self._runtime.table
-        self._feed = feeds.feed(self._runtime, x, y, weights, None)
+        self._data = x, y, weights
+        # of sparse data, which are made dense, those of dense ones, so that sums are the same
+        self._rows = max(1, min(_ROWS, _BYTES // (8 * x.shape[1])))
+        self._whole = None if isinstance(x, SparseRows) else feeds.feed(self._runtime, x, y, weights, None)
         self._gradients = self._table.allocate()
         entries = (*network.entries[::2], *network.entries[1::2])
         self._views = [self._table.view(self._gradients, entry) for entry in entries]
@@ -100,21 +105,32 @@ class Loss:
         return 0.5 * self._scale * float(kernels @ kernels)
 
     def _of_data(self, vector: Vector) -> tuple[float, Vector]:
-        runtime, feed, n = self._runtime, self._feed, self._feed.n
+        runtime, n = self._runtime, len(self._data[0])
         gradient, loss = np.zeros(len(vector)), 0.0
         with runtime.lock, limited(self._threads), np.errstate(over="ignore"):
             self.set(vector)
-            for first in range(0, n, _ROWS):
-                rows = min(_ROWS, n - first)
+            for first in range(0, n, self._rows):
+                rows = min(self._rows, n - first)
+                feed, cursor = self._fed(first, rows)
                 bound = runtime.program(feed.request("gradients", rows, training=True, trained=self._table.trained()))
                 objective = runtime.compiled()[0]
                 totals = objective.initial()
                 work = Bindings(feed.addresses(), accumulators=totals, gradients=self._gradients)
-                runtime.run(bound, work, 1, cursor=first)
+                runtime.run(bound, work, 1, cursor=cursor)
                 share = rows / n
                 loss += share * objective.loss(totals, rows)
                 gradient += share * np.concatenate([view.ravel() for view in self._views])
         return loss, gradient
+
+    def _fed(self, first: int, rows: int) -> tuple[Any, int]:
+        """Return data that contain some rows, and the number of the first of these there."""
+        if self._whole is not None:
+            return self._whole, first
+        x, y, weights = self._data
+        chosen = slice(first, first + rows)
+        return feeds.feed(
+            self._runtime, x.take(chosen), y[chosen], None if weights is None else weights[chosen], None
+        ), 0
 
 
 def without_penalty(network: Network) -> Network:

@@ -18,6 +18,7 @@ from fastnn.losses import Loss
 from fastnn.model import Sequential
 from fastnn.objective.objective import PENALTY
 from fastnn.optimizers import Optimizer
+from fastnn.sklearn.data import Batches, SparseRows, predicted
 from fastnn.sklearn.passes import EpochOrders
 from fastnn.sklearn.penalty import BatchL2
 from fastnn.threads import limited
@@ -244,10 +245,12 @@ class Network:
         epoch_end: Callable[[dict[str, float] | None], bool], callbacks: Any, bar: bool, threads: int,
     ) -> None:  # fmt: skip
         """Train for a number of epochs, which `epoch_end` and callbacks may end; it comes before them."""
+        given: dict[str, Any] = {"batch_size": batch, "sample_weight": orders.weights}
+        if isinstance(x, SparseRows):
+            x, y, given = Batches(x, y, orders, batch), None, {}
         options = FitOptions(
-            batch_size=batch, epochs=epochs, verbose=int(bar),
-            callbacks=[EpochEnd(epoch_end), *CallbackList(callbacks).callbacks], sample_weight=orders.weights,
-            passes=orders,
+            epochs=epochs, verbose=int(bar), callbacks=[EpochEnd(epoch_end), *CallbackList(callbacks).callbacks],
+            passes=orders, **given,
         )  # fmt: skip
         with limited(threads):
             fit(self.model, x, y, options, lambda step: None)
@@ -257,7 +260,7 @@ class Network:
     def loss_on(self, x: Any, y: Any) -> float:
         """Return the mean loss of data, without the penalty."""
         loss, factor = self.design.objective()
-        return factor * loss(y, self.model.predict(x))
+        return factor * loss(y, predicted(self.model, x))
 
     def losses(self, rows: int) -> tuple[float, float]:
         """Return the loss of the data and the penalty of the latest epoch, means over its rows."""

@@ -19,7 +19,7 @@ from sklearn.utils.optimize import _check_optimize_result
 from sklearn.utils.validation import _check_sample_weight
 
 from fastnn.locks import importing
-from fastnn.sklearn.data import check_range, dense
+from fastnn.sklearn.data import check_range, readable
 from fastnn.sklearn.forward import NetworkEstimator
 from fastnn.sklearn.parameters import CONSTRAINTS
 from fastnn.sklearn.passes import EpochOrders
@@ -112,7 +112,8 @@ class BaseMLP(NetworkEstimator):
         network = self._network_of_weights()
         if not first:
             network = self._going_on(network, tuple(hidden))
-        check_range(X, network.dtype)
+        for x in (X,) if validation is None else (X, validation[0]):
+            check_range(x, network.dtype)
         if self._stochastic:
             self._fit_stochastic(network, X, y, sample_weight, incremental, validation)
         else:
@@ -213,7 +214,7 @@ class BaseMLP(NetworkEstimator):
             from fastnn.sklearn import minimize
 
         trained = minimize.without_penalty(network)
-        loss = minimize.Loss(trained, dense(X), y, sample_weight, float(self.alpha), threads_of(self.n_threads))
+        loss = minimize.Loss(trained, readable(X), y, sample_weight, float(self.alpha), threads_of(self.n_threads))
         self._begin_to_record(validation)
         score = self._scoring(trained, validation, None)
         end = EpochEnd(self, trained, 0, lambda: self._loss_of(*loss.now, y, None), score)
@@ -259,7 +260,7 @@ class BaseMLP(NetworkEstimator):
         end = EpochEnd(self, network, rows, loss, self._scoring(network, validation, held_weight))
         try:
             network.train(
-                dense(X), y, orders, epochs=1 if incremental else int(self.max_iter), batch=batch,
+                readable(X), y, orders, epochs=1 if incremental else int(self.max_iter), batch=batch,
                 epoch_end=end, callbacks=self.callbacks, bar=self.verbose == "bar", threads=threads_of(self.n_threads),
             )  # fmt: skip
         except KeyboardInterrupt:
@@ -295,8 +296,9 @@ class BaseMLP(NetworkEstimator):
         if validation is None:
             return None
 
+        x, target = readable(validation[0]), validation[1]
+
         def score() -> float:
-            x, target = dense(validation[0]), validation[1]
             if self.validation_loss_curve_ is not None:
                 self.validation_loss_curve_.append(self._loss_of(network.loss_on(x, target), 0.0, target, None))
             return self._score(x, target, weights)

@@ -17,7 +17,7 @@ from sklearn.utils.multiclass import check_classification_targets, type_of_targe
 from sklearn.utils.validation import _check_n_features, _check_sample_weight, check_is_fitted, validate_data
 
 from fastnn.locks import importing
-from fastnn.sklearn.data import check_range, dense
+from fastnn.sklearn.data import check_range, predicted, readable
 from fastnn.sklearn.sharing import threads_of
 from fastnn.threads import limited
 
@@ -421,7 +421,7 @@ class Transformer(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         )
         check_range(X, self.model_.dtype)
         with limited(threads_of(self.estimator_.n_threads)):
-            found: Array = self.model_.predict(dense(X))
+            found = predicted(self.model_, readable(X))
         return found.reshape(len(found), -1)
 
     def __sklearn_tags__(self) -> Any:

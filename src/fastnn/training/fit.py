@@ -202,7 +202,7 @@ def _from_batches(state: TrainingState, x: Any, y: Any, options: FitOptions) -> 
             "steps_per_epoch, epochs=1, or a list or other iterable that can start again"
         )
     expected = iterables.length_of(x) if steps is None else steps
-    train_epoch = iterables.train_iterable(x, steps, options.class_weight)
+    train_epoch = iterables.train_iterable(x, steps, options.class_weight, options.passes)
     return _Prepared(train_epoch, expected, _validation(state, options))
 
 

@@ -14,11 +14,13 @@ from fastnn.checks import shorten
 from fastnn.data import kinds
 from fastnn.data.feed import Feed
 from fastnn.errors import InputNotFiniteError
+from fastnn.formulas.optimizers import PENALTY_COLUMN
 from fastnn.program.layout import Counter
 from fastnn.runtime import feeds, sweep
 from fastnn.runtime.bindings import Bindings
 from fastnn.runtime.runtime import Runtime
 from fastnn.training.loop import Run, TrainEpoch
+from fastnn.training.options import Passes
 from fastnn.training.state import Trainable, TrainingState, build_for, state_of
 
 
@@ -104,8 +106,8 @@ def build_for_data(model: Trainable, x: Any, iterable: bool, *, pairs: bool) -> 
     return x
 
 
-def train_batch(state: TrainingState, feed: Feed, *, fresh: bool) -> None:
-    """Take one step on all rows of a feed; `fresh` resets the totals."""
+def train_batch(state: TrainingState, feed: Feed, *, fresh: bool, penalty: float | None = None) -> None:
+    """Take one step on all rows of a feed; `fresh` resets the totals, `penalty` is the factor of those by step."""
     runtime = state.runtime
     with runtime.lock:
         if fresh:
@@ -114,6 +116,8 @@ def train_batch(state: TrainingState, feed: Feed, *, fresh: bool) -> None:
         request = feed.request("train", feed.n, training=True, trained=runtime.table.trained())
         bound = runtime.program(request)
         hyper = runtime.compiled()[1].hyper_rows(runtime.optimizer_step(), 1, state.dtype)
+        if penalty is not None:
+            hyper[:, PENALTY_COLUMN] = penalty
         try:
             runtime.run(bound, Bindings(feed.addresses(), hyper=hyper, accumulators=state.totals), 1)
         except InputNotFiniteError as error:
@@ -132,8 +136,13 @@ def refuse_lengths(lengths: Any) -> None:
         )
 
 
-def train_iterable(iterable: Iterable[Any], steps: int | None, class_weight: Any) -> TrainEpoch:
-    """Make the function that trains one epoch on batches: all of them, or the next `steps`."""
+def train_iterable(
+    iterable: Iterable[Any], steps: int | None, class_weight: Any, passes: Passes | None = None
+) -> TrainEpoch:
+    """Make the function that trains one epoch on batches: all of them, or the next `steps`.
+
+    `passes` has factors of penalties.
+    """
     endless: Iterator[Any] | None = iter(iterable) if steps is not None else None
 
     def train_epoch(run: Run, epoch: int) -> dict[str, Any]:
@@ -162,7 +171,7 @@ def train_iterable(iterable: Iterable[Any], steps: int | None, class_weight: Any
             x, y, weight = data_of(state.runtime, batch, f"batch {done}: ")
             try:
                 feed = feeds.feed(state.runtime, x, y, weight, class_weight, f"batch {done}: ")
-                train_batch(state, feed, fresh=False)
+                train_batch(state, feed, fresh=False, penalty=None if passes is None else passes.factors[done])
             except InputNotFiniteError as error:
                 error.cell = f"{error.cell} of batch {done}"
                 raise

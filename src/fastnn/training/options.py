@@ -22,10 +22,15 @@ class Passes(Protocol):
         Of each step's penalties with `by_step`, in the pass that has begun last.
     logged : tuple of str
         Names that the caller's callbacks add to the logs.
+    weights : ndarray, shape (rows,), or None
+        Of samples, for the caller's batches.
+
+    With an iterable of batches it is this that begins a pass, in each iteration.
     """
 
     factors: NDArray[np.float64]
     logged: tuple[str, ...]
+    weights: NDArray[Any] | None
 
     def begin(self, epoch: int) -> NDArray[np.int64] | None:
         """Begin a pass; returns the order of its rows, or None for the order that they have."""

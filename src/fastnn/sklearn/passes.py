@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -29,6 +30,9 @@ class EpochOrders:
         Whether `weights` are scaled.
     logged : tuple of str
         Names that a callback adds to the logs.
+    certain : function, optional
+        Returns how many epochs from the next one on are trained, whatever their losses are. Without it, or with
+        weights, which are scaled in one array, it is one.
 
     Attributes
     ----------
@@ -40,9 +44,9 @@ class EpochOrders:
 
     def __init__(
         self, rows: int, batch: int, alpha: float, random: Any, sample_weight: Any, dtype: Any, *, scales: bool = True,
-        logged: tuple[str, ...] = (),
+        logged: tuple[str, ...] = (), certain: Callable[[], float] | None = None,
     ) -> None:  # fmt: skip
-        self.logged = logged
+        self.logged, self._certain = logged, certain
         self._random, self._given = random, sample_weight
         self._order = np.arange(rows)
         self._starts = np.arange(0, rows, batch)
@@ -67,3 +71,7 @@ class EpochOrders:
             if self._scales:
                 self.weights[self._order] = chosen * np.repeat(self._sizes * inverse, self._sizes)
         return self._order
+
+    def certain(self) -> float:
+        """Return how many epochs from the next one on are trained whatever their losses are, 1 to inf."""
+        return 1.0 if self._certain is None or self.weights is not None else max(1.0, self._certain())

@@ -11,7 +11,7 @@ from fastnn.regularizers import L2
 @register("regularizer")
 @dataclass(frozen=True)
 class BatchL2(L2):
-    """The penalty l2 * sum w**2 times a factor of each batch: alpha / 2 / s, where s is the sum of its samples' weights.
+    """The penalty l2 * sum w**2 times a factor of each batch, alpha / 2 / s, where its samples' weights have the sum s.
 
     Only trainings of estimators give factors; for others they are 1. Programs do not depend on them, so networks of
     different alpha share theirs.

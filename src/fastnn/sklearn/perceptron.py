@@ -250,9 +250,11 @@ class BaseMLP(NetworkEstimator):
         batch = self._batch_of(rows)
         random = self._random_state if self.shuffle else None
         dtype, scales = network.design.dtype, not network.on_device
+        watched = validation is not None or self.callbacks or self._schedule != "constant" or self.verbose == "bar"
         orders = EpochOrders(
-            rows, batch, network.design.alpha, random, sample_weight, dtype, scales=scales, logged=_logged(validation)
-        )
+            rows, batch, network.design.alpha, random, sample_weight, dtype, scales=scales, logged=_logged(validation),
+            certain=None if watched else self._certain_epochs,
+        )  # fmt: skip
 
         def loss() -> float:
             return self._loss_of(*network.losses(rows), y, orders.weights)
@@ -304,6 +306,10 @@ class BaseMLP(NetworkEstimator):
             return self._score(x, target, weights)
 
         return score
+
+    def _certain_epochs(self) -> float:
+        """Return the number of epochs after which losses can end the training: each adds at most one to the count."""
+        return float(self.n_iter_no_change - self._no_improvement_count + 1)
 
     def _say(self, text: str) -> None:
         if self.verbose and self.verbose != "bar":

@@ -93,6 +93,7 @@ def test_lbfgs_calls_callbacks_and_validates(tmp_path, capsys):
     path = tmp_path / "step.fnn"
     made = classifier(solver="lbfgs", callbacks=[record, fnn.ModelCheckpoint(path)], verbose="bar")
     made.fit(X, Y, X_val=X[:50], y_val=Y[:50])
+    assert record.params["optimizer"] == "L-BFGS-B" and record.params["epochs"] == 15
     # nothing of this changes the training
     assert alike(made, plain) and made.n_iter_ == plain.n_iter_ == 15
     assert record.calls == ["begin", *range(15), "end", "close"] and "15/15" in capsys.readouterr().err

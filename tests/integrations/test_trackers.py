@@ -4,6 +4,7 @@ import copy
 import logging
 import struct
 import sys
+import threading
 import types
 from pathlib import Path
 
@@ -307,6 +308,41 @@ def test_mlflow_has_a_run_for_each_training(server):
         np.testing.assert_array_equal(one, other)
     model.fit(x, y, epochs=1, verbose=0, callbacks=tracker)
     assert tracker.run_id == "run1" and server.experiments == {"Default": "0", "digits": "1"}
+
+
+def test_mlflow_makes_an_experiment_once(server, monkeypatch):
+    make, look, waiting = server.create_experiment, server.get_experiment_by_name, threading.Event()
+
+    def slowly(name):
+        found = look(name)
+        waiting.wait(0.05)  # others look, too
+        return found
+
+    monkeypatch.setattr(server, "get_experiment_by_name", slowly)
+    made = []
+    monkeypatch.setattr(server, "create_experiment", lambda name: made.append(name) or make(name))
+    threads = [threading.Thread(target=lambda: trained(integrations.MLflow("digits"), epochs=1)) for _ in range(3)]
+    for one in threads:
+        one.start()
+    for one in threads:
+        one.join()
+    assert made == ["digits"] and [run["experiment"] for run in server.runs.values()] == ["1"] * 3
+
+    # another process may make it between the two calls
+    def late(name):
+        make(name)
+        raise RuntimeError("exists")
+
+    monkeypatch.setattr(server, "create_experiment", late)
+    trained(integrations.MLflow("letters"), epochs=1)
+    assert server.runs["run3"]["experiment"] == "2"
+
+    def never(name):
+        raise RuntimeError("no room")
+
+    monkeypatch.setattr(server, "create_experiment", never)
+    with pytest.raises(RuntimeError, match="no room"):
+        trained(integrations.MLflow("words"), epochs=1)
 
 
 def test_mlflow_marks_runs_that_failed(server):

@@ -236,7 +236,7 @@ ALLOWED |= {
     },
     "applications": {"checks", "hints", "initializers", "layers", "model", "ops", "tables"},
     "inspect": {"activations", "checks", "figures", "hints", "layers", "model", "ops", "seeding", "training"},
-    "integrations": {"callbacks", "checks", "hints", "threads", "training"},
+    "integrations": {"callbacks", "checks", "hints", "locks", "threads", "training"},
     "lora": {
         *("checks", "errors", "hints", "initializers", "layers", "model", "runtime", "saving", "seeding", "training"),
     },

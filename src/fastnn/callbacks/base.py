@@ -47,7 +47,7 @@ class Callback:
         Set ``model.stop_training = True`` to end training.
     params : dict
         ``epochs`` (int), ``steps`` (int, batches per epoch), ``verbose`` (int), ``validates`` (with validation
-        data: function that returns whether an epoch is validated).
+        data: function that returns whether an epoch is validated), ``optimizer`` (str, if it is not the model's own).
     every_batch : bool
         Whether the batch hooks have to be called for every batch.
     saves_model : bool

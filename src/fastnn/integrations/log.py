@@ -72,7 +72,7 @@ class Log(Callback):
     def on_train_begin(self, logs: Logs | None = None) -> None:
         """Write hyperparameters."""
         self._left = None
-        settings = hyperparameters_of(self.model, self.params.get("epochs")) | self.hyperparameters
+        settings = hyperparameters_of(self.model, self.params) | self.hyperparameters
         update = getattr(getattr(self.run, "config", None), "update", None)
         for method in (update, *(getattr(self.run, name, None) for name in _SETTINGS)):
             if callable(method):

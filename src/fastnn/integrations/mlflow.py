@@ -13,6 +13,10 @@ from fastnn.callbacks.base import Logs
 from fastnn.callbacks.logs import numbers_of
 from fastnn.checks import flag
 from fastnn.integrations.runs import checked_hyperparameters, hyperparameters_of, needed
+from fastnn.locks import ForkSafeLock
+
+#: of an experiment, which threads that train at the same time would make twice
+_beginning = ForkSafeLock()
 
 
 class MLflow(Callback):
@@ -79,14 +83,17 @@ class MLflow(Callback):
         self.close()
         library = needed("MLflow", "mlflow", "mlflow")
         active = library.active_run() if self.experiment is None and self.tracking_uri is None else None
-        self._client = library.MlflowClient(self.tracking_uri)
-        self._owns, self._finished = active is None, False
+        self._finished = False
         if active is None:
-            run = self._client.create_run(self._experiment_id(), run_name=self.run_name)
-            self.run_id = run.info.run_id
+            with _beginning:  # a new store makes its tables
+                self._client = library.MlflowClient(self.tracking_uri)
+                experiment = self._experiment_id()
+            self.run_id = self._client.create_run(experiment, run_name=self.run_name).info.run_id
+            self._owns = True
         else:
+            self._client = library.MlflowClient(self.tracking_uri)
             self.run_id = active.info.run_id
-        settings = hyperparameters_of(self.model, self.params.get("epochs")) | self.hyperparameters
+        settings = hyperparameters_of(self.model, self.params) | self.hyperparameters
         # parameters of a run never change: a second training within it keeps those of the first
         known = self._client.get_run(self.run_id).data.params
         entities = needed("MLflow", "mlflow.entities", "mlflow")
@@ -96,7 +103,15 @@ class MLflow(Callback):
     def _experiment_id(self) -> str:
         name = "Default" if self.experiment is None else self.experiment
         found = self._client.get_experiment_by_name(name)
-        return str(self._client.create_experiment(name) if found is None else found.experiment_id)
+        if found is None:
+            try:
+                return str(self._client.create_experiment(name))
+            except Exception:
+                # another process may have made it since
+                found = self._client.get_experiment_by_name(name)
+                if found is None:
+                    raise
+        return str(found.experiment_id)
 
     def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
         """Write the quantities of an epoch."""

@@ -40,15 +40,17 @@ def checked_hyperparameters(owner: str, given: Mapping[str, Any] | None) -> dict
     return {name: _plain(value) for name, value in given.items()}
 
 
-def hyperparameters_of(model: Any, epochs: Any) -> dict[str, Any]:
-    """Return what is known about a training that begins: the optimizer, its rate, the number of weights, epochs."""
+def hyperparameters_of(model: Any, params: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what is known about a training that begins: the optimizer, its rate, the number of weights, epochs.
+
+    `params` are those of callbacks; "optimizer" is there if it is not the model's own.
+    """
     state = state_of(model)
-    optimizer = state.runtime.compiled()[1]
-    rate = optimizer.learning_rate
-    found = {
-        "optimizer": type(optimizer).__name__, "learning_rate": _plain(rate), "dtype": state.dtype,
-        "parameters": model.count_params(), "seed": state.seed,
-    }  # fmt: skip
+    optimizer, epochs = state.runtime.compiled()[1], params.get("epochs")
+    found = {"optimizer": type(optimizer).__name__, "learning_rate": _plain(optimizer.learning_rate)}
+    if "optimizer" in params:
+        found = {"optimizer": params["optimizer"]}
+    found |= {"dtype": state.dtype, "parameters": model.count_params(), "seed": state.seed}
     return found | ({} if epochs is None else {"epochs": int(epochs)})
 
 

@@ -98,7 +98,7 @@ class TensorBoard(Callback):
         """Write hyperparameters, with the final quantities."""
         if self.hyperparameters is None or not self._writers:
             return
-        settings = hyperparameters_of(self.model, self.params.get("epochs")) | self.hyperparameters
+        settings = hyperparameters_of(self.model, self.params) | self.hyperparameters
         final = {f"final/{name}": value for name, value in self._last.items() if math.isfinite(value)}
         with _board().SummaryWriter(self.log_dir) as writer:
             writer.add_hparams(settings, final, name="hyperparameters")

@@ -170,7 +170,8 @@ class Steps:
         logged: tuple[str, ...], bar: bool,
     ) -> None:  # fmt: skip
         self._loss, self._end, self._model = loss, end, loss.model
-        self._hooks = CallbackList(callbacks, self._model, {"epochs": most, "steps": 1, "verbose": int(bar)})
+        params = {"epochs": most, "steps": 1, "verbose": int(bar), "optimizer": "L-BFGS-B"}
+        self._hooks = CallbackList(callbacks, self._model, params)
         for one in self._hooks.callbacks:
             if isinstance(one, (LearningRateScheduler, ReduceLROnPlateau)):
                 raise ValueError(f"callbacks: solver='lbfgs' has no learning rate, which {type(one).__name__} sets")

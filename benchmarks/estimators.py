@@ -5,8 +5,8 @@
 
 Both train the same networks from the same initial weights on the same batches, for the same number of epochs; their
 losses are compared. Runs take turns; a figure is the median of a contestant's times, a ratio that of the medians.
-"scores" are those of test data, a third of the rows, for twenty seeds: each decides the split, the initial weights and the
-order of the rows for both.
+"scores" are those of test data, a third of the rows, for twenty seeds: each decides the split, the initial weights and
+the order of the rows for both.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from threadpoolctl import threadpool_limits
 import fastnn.sklearn
 
 ROUNDS, SEEDS = 5, 20
+PEERS = (sklearn.neural_network, fastnn.sklearn)
 
 
 def data(name: str) -> tuple[Any, Any]:
@@ -90,7 +91,7 @@ def predictions(dtype: str) -> None:
     """Compare the times of `predict` for one row: twenty, one after the other, in each turn."""
     x, y = data("digits")
     x = x.astype(dtype)
-    made = [one.MLPClassifier(max_iter=5, random_state=0).fit(x, y) for one in (sklearn.neural_network, fastnn.sklearn)]
+    made = [one.MLPClassifier(max_iter=5, random_state=0).fit(x, y) for one in PEERS]
     rows = [x[row : row + 1] for row in range(20)]
     times: list[list[float]] = [[], []]
     for _ in range(50):
@@ -109,7 +110,7 @@ def predictions(dtype: str) -> None:
 
 def scores(dtype: str) -> None:
     """Compare the scores of test data, paired by the seed."""
-    cases = [
+    cases: list[tuple[str, str, Callable[..., Any], dict[str, Any]]] = [
         ("digits", "MLPClassifier", load_digits, {}),
         ("breast cancer", "MLPClassifier", load_breast_cancer, {"early_stopping": True}),
         ("wine", "MLPClassifier", load_wine, {"solver": "sgd", "learning_rate_init": 0.01}),
@@ -122,9 +123,7 @@ def scores(dtype: str) -> None:
             split = train_test_split(x, y, test_size=1 / 3, random_state=seed)
             scaler = StandardScaler().fit(split[0])
             train, test = (scaler.transform(part).astype(dtype) for part in split[:2])
-            made = [
-                getattr(one, kind)(random_state=seed, **parameters) for one in (sklearn.neural_network, fastnn.sklearn)
-            ]
+            made = [getattr(one, kind)(random_state=seed, **parameters) for one in PEERS]
             found.append([one.fit(train, split[2]).score(test, split[3]) for one in made])
         peer, mine = np.array(found).T
         apart = mine - peer
@@ -162,9 +161,8 @@ def main() -> None:
     """Run the comparisons."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
-    parser.add_argument(
-        "--only", choices=["fit", "predict", "search", "scores"], nargs="+", default=["fit", "predict", "search"]
-    )
+    parts = ["fit", "predict", "search"]
+    parser.add_argument("--only", choices=[*parts, "scores"], nargs="+", default=parts)
     arguments = parser.parse_args()
     warnings.simplefilter("ignore")
     if "fit" in arguments.only:

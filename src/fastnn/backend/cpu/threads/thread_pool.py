@@ -214,6 +214,12 @@ def gather(size: int, nanoseconds: float) -> int:
     return 0 if team is None else team.address
 
 
+def awake() -> bool:
+    """Return whether there is a team none of whose workers sleeps."""
+    team = _team
+    return team is not None and team.sleepers.value == 0
+
+
 def settle() -> None:
     """Keep workers off the processor of the last run's thread, if it has moved."""
     if _team is not None and _team.master_processor.value != _team.placed.value:

@@ -7,6 +7,7 @@ import operator
 import warnings
 from abc import abstractmethod
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -20,9 +21,9 @@ from sklearn.utils.validation import _check_sample_weight
 
 from fastnn.locks import importing
 from fastnn.sklearn.data import check_range, readable
-from fastnn.sklearn.forward import NetworkEstimator
 from fastnn.sklearn.parameters import CONSTRAINTS
 from fastnn.sklearn.passes import EpochOrders
+from fastnn.sklearn.recording import RecordingEstimator, Training
 from fastnn.sklearn.sharing import threads_of
 
 if TYPE_CHECKING:  # programs that import estimators may never train one
@@ -33,11 +34,9 @@ Array = NDArray[Any]
 
 #: SciPy's status of a minimization that its callback has ended
 _STOPPED = 99
-#: an adaptive learning rate is divided by this until it is as small as that
-_RATE_DIVISOR, _SMALLEST_RATE = 5.0, 1e-6
 
 
-class BaseMLP(NetworkEstimator):
+class BaseMLP(RecordingEstimator):
     """Base class of `MLPClassifier` and `MLPRegressor`."""
 
     _parameter_constraints: ClassVar[dict[str, Any]] = CONSTRAINTS
@@ -163,20 +162,8 @@ class BaseMLP(NetworkEstimator):
             kernel[...] = self._random_state.uniform(-bound, bound, kernel.shape)
             bias[...] = self._random_state.uniform(-bound, bound, bias.shape)
         self._use(network)
-        self.loss_curve_: list[float] = []
+        self.loss_curve_ = []
         self._begin_to_compare()
-
-    def _begin_to_compare(self) -> None:
-        """Forget the best score and the best loss."""
-        self.validation_loss_curve_: list[float] | None = None
-        self._no_improvement_count = 0
-        if self._by_score:
-            self.validation_scores_: list[float] | None = []
-            self.best_validation_score_: float | None = -np.inf
-            self.best_loss_: float | None = None
-        else:
-            self.best_loss_ = np.inf
-            self.validation_scores_ = self.best_validation_score_ = None
 
     def _going_on(self, network: Network, hidden: tuple[int, ...]) -> Network:
         """Return the network of a training that goes on: with other parameters, if they have been set since."""
@@ -198,15 +185,6 @@ class BaseMLP(NetworkEstimator):
         self._use(made)
         return made
 
-    @property
-    def _stochastic(self) -> bool:
-        return self.optimizer is not None or self.solver != "lbfgs"
-
-    @property
-    def _schedule(self) -> str:
-        """How the learning rate changes: SGD's only."""
-        return str(self.learning_rate) if self.optimizer is None and self.solver == "sgd" else "constant"
-
     def _fit_lbfgs(self, network: Network, X: Any, y: Array, sample_weight: Any, validation: Any) -> None:
         if network.design.batch_norm or any(network.design.dropout):
             raise ValueError("solver='lbfgs': expected no dropout and no batch_norm, since each step uses all rows")
@@ -217,18 +195,19 @@ class BaseMLP(NetworkEstimator):
         loss = minimize.Loss(trained, readable(X), y, sample_weight, float(self.alpha), threads_of(self.n_threads))
         self._begin_to_record(validation)
         score = self._scoring(trained, validation, None)
-        end = EpochEnd(self, trained, 0, lambda: self._loss_of(*loss.now, y, None), score)
+        training = Training(trained, 0, lambda: self._loss_of(*loss.now, y, None), score)
         steps = minimize.Steps(
-            loss, self.callbacks, end, most=self.max_iter, logged=_logged(validation), bar=self.verbose == "bar"
-        )
+            loss, self.callbacks, partial(self._end_epoch, training), most=self.max_iter, logged=_logged(validation),
+            bar=self.verbose == "bar",
+        )  # fmt: skip
         if validation is not None:
             self._use(trained)  # the score is that of its weights
         found = minimize.minimize(
             loss, steps, most_calls=self.max_fun, most_steps=self.max_iter, tolerance=self.tol
         )  # fmt: skip
         self._say(f"L-BFGS: {found.nit} steps, {found.nfev} evaluations, loss = {found.fun:.8f}: {found.message}")
-        if self._by_score and end.best is not None:
-            trained.model.set_weights(end.best)
+        if self._by_score and training.best is not None:
+            trained.model.set_weights(training.best)
         network.take(trained.coefs, trained.intercepts)
         self._use(network)
         # not where a callback or the score has ended it
@@ -259,39 +238,25 @@ class BaseMLP(NetworkEstimator):
         def loss() -> float:
             return self._loss_of(*network.losses(rows), y, orders.weights)
 
-        end = EpochEnd(self, network, rows, loss, self._scoring(network, validation, held_weight))
+        training = Training(network, rows, loss, self._scoring(network, validation, held_weight))
         try:
             network.train(
                 readable(X), y, orders, epochs=1 if incremental else int(self.max_iter), batch=batch,
-                epoch_end=end, callbacks=self.callbacks, bar=self.verbose == "bar", threads=threads_of(self.n_threads),
+                epoch_end=partial(self._end_epoch, training), callbacks=self.callbacks, bar=self.verbose == "bar",
+                threads=threads_of(self.n_threads),
             )  # fmt: skip
         except KeyboardInterrupt:
             warnings.warn("Training interrupted by user.", stacklevel=5)
-        if not incremental and not end.converged and self.n_iter_ == self.max_iter:
+        if not incremental and not training.converged and self.n_iter_ == self.max_iter:
             warnings.warn(
                 f"Stochastic Optimizer: Maximum iterations ({self.max_iter}) reached and the optimization hasn't "
                 "converged yet.",
                 ConvergenceWarning,
                 stacklevel=5,
             )
-        if self._by_score and end.best is not None:
-            network.model.set_weights(end.best)
+        if self._by_score and training.best is not None:
+            network.model.set_weights(training.best)
         self._use(network)
-
-    def _begin_to_record(self, validation: Any) -> None:
-        """Begin a training's losses and scores, which go on where an earlier one is gone on with.
-
-        `validation` are data of the caller's, for which there are losses, too.
-        """
-        self.n_iter_ = 0
-        if "best_loss_" not in self.__dict__:  # weights that the caller has set
-            self.loss_curve_ = []
-            self._begin_to_compare()
-        elif (self.best_loss_ is None) != self._by_score:
-            self._begin_to_compare()
-        if validation is not None:
-            self.validation_scores_ = [] if self.validation_scores_ is None else self.validation_scores_
-            self.validation_loss_curve_ = self.validation_loss_curve_ or []
 
     def _scoring(self, network: Network, validation: Any, weights: Any) -> Callable[[], float] | None:
         """Return the function that scores validation data, and records their loss if it is asked for."""
@@ -306,30 +271,6 @@ class BaseMLP(NetworkEstimator):
             return self._score(x, target, weights)
 
         return score
-
-    def _certain_epochs(self) -> float:
-        """Return the number of epochs after which losses can end the training: each adds at most one to the count."""
-        return float(self.n_iter_no_change - self._no_improvement_count + 1)
-
-    def _say(self, text: str) -> None:
-        if self.verbose and self.verbose != "bar":
-            print(text)
-
-    def _improves(self, score: float | None) -> bool:
-        """Count the epochs without an improvement; returns whether a score that decides is the best."""
-        best = False
-        if self._by_score and score is not None:
-            assert self.best_validation_score_ is not None
-            better = not score < self.best_validation_score_ + self.tol
-            best = score > self.best_validation_score_
-            if best:
-                self.best_validation_score_ = score
-        else:
-            assert self.best_loss_ is not None
-            better = not self.loss_ > self.best_loss_ - self.tol
-            self.best_loss_ = min(self.best_loss_, self.loss_)
-        self._no_improvement_count = 0 if better else self._no_improvement_count + 1
-        return best
 
     @abstractmethod
     def _loss_of(self, data: float, penalty: float, y: Array, weights: Any) -> float:
@@ -383,76 +324,9 @@ def _logged(validation: Any) -> tuple[str, ...]:
     return () if validation is None else ("val_score",)
 
 
-class EpochEnd:
-    """What an estimator does at the end of an epoch; called with its logs, it returns whether the training ends.
-
-    Parameters
-    ----------
-    estimator : BaseMLP
-        Its attributes are set.
-    network : Network
-    rows : int
-        Of an epoch.
-    loss, score : function
-        Return the loss of the epoch, and the score of the validation set, if there is one.
-
-    Attributes
-    ----------
-    best : list of ndarray or None
-        The weights of the best score, where it decides.
-    converged : bool
-        Whether the training was ended.
-    """
-
-    def __init__(
-        self, estimator: BaseMLP, network: Network, rows: int, loss: Callable[[], float],
-        score: Callable[[], float] | None,
-    ) -> None:  # fmt: skip
-        self._estimator, self._network, self._rows, self._loss, self._score = estimator, network, rows, loss, score
-        self.best: list[Array] | None = None
-        self.converged = False
-
-    def __call__(self, logs: dict[str, float] | None) -> bool:
-        """Record an epoch, and return True after too many without an improvement."""
-        one, optimizer = self._estimator, self._network.optimizer
-        one.n_iter_ += 1
-        one.loss_ = self._loss()
-        one.t_ += self._rows
-        one.loss_curve_.append(one.loss_)
-        one._say(f"Iteration {one.n_iter_}, loss = {one.loss_:.8f}")
-        score = None
-        if self._score is not None and one.validation_scores_ is not None:
-            score = self._score()
-            one.validation_scores_.append(score)
-            one._say(f"Validation score: {score:f}")
-            if logs is not None:
-                logs["val_score"] = score
-        if one._improves(score):
-            self.best = self._network.all_weights()
-        if one._schedule == "invscaling":
-            optimizer.learning_rate = one.learning_rate_init / (one.t_ + 1) ** one.power_t
-        # SciPy has its own tests of the loss
-        if (one._stochastic or one._by_score) and one._no_improvement_count > one.n_iter_no_change:
-            self.converged = self._stops(one, optimizer)
-        return self.converged
-
-    def _stops(self, one: BaseMLP, optimizer: Optimizer) -> bool:
-        """Return True to end the training, or False to go on with a smaller learning rate."""
-        what = "Validation score" if one._by_score else "Training loss"
-        text = f"{what} did not improve more than tol={one.tol:f} for {one.n_iter_no_change} consecutive epochs."
-        rate = optimizer.learning_rate
-        if one._schedule == "adaptive" and isinstance(rate, float) and rate > _SMALLEST_RATE:
-            optimizer.learning_rate = rate / _RATE_DIVISOR
-            one._no_improvement_count = 0
-            one._say(f"{text} Setting learning rate to {optimizer.learning_rate:f}")
-            return False
-        one._say(f"{text}{' Learning rate too small.' if one._schedule == 'adaptive' else ''} Stopping.")
-        return True
-
-
 def is_stochastic(estimator: BaseMLP) -> bool:
     """Return True for an estimator that trains in steps; raises AttributeError for others."""
-    if not estimator._stochastic:
+    if estimator.optimizer is None and estimator.solver == "lbfgs":
         raise AttributeError(
             f"partial_fit is only available for stochastic optimizers. {estimator.solver} is not stochastic."
         )

@@ -123,6 +123,24 @@ def test_a_regressor_learns_the_same(case, dtype):
     assert mine.predict(x).shape == its.predict(x).shape
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("y", [Y, Y == 1], ids=["three", "two"])
+def test_losses_of_data_that_are_not_scaled_are_clipped(y, dtype):
+    x = (300.0 * X).astype(dtype)
+    for solver in ("adam", "lbfgs"):
+        given = SMALL | {"max_iter": 3, "solver": solver, "alpha": 0.0}
+        mine, its = (module.MLPClassifier(**given).fit(x, y) for module in (fsk, peers))
+        assert mine.loss_ == pytest.approx(its.loss_, rel=1e-2 if dtype == "float32" else 1e-4)
+    # without the bound it would be larger by far
+    most = -np.log(np.finfo(dtype).eps)
+    assert 0.1 * most < classifier_loss(x, y) < most
+
+
+def classifier_loss(x, y):
+    """Return the loss of one epoch."""
+    return fsk.MLPClassifier(**SMALL | {"max_iter": 1, "learning_rate_init": 1e-6}).fit(x, y).loss_
+
+
 def test_several_outputs_of_lbfgs_have_one_objective():
     """scikit-learn's loss is a mean over the outputs, its gradient a sum: its minimizer sees two functions."""
     given = SMALL | {"solver": "lbfgs", "max_iter": 200}

@@ -175,6 +175,28 @@ def test_infinite_predictions(loss, t, p, value, slope, dtype):
     assert model.gradients(np.ones((3, 1)), np.full((3, 1), t))[1][0] == pytest.approx(slope)
 
 
+def test_clipped_losses_have_the_gradients_of_others():
+    x, y = np.array([[300.0, 0.0], [1.0, 0.0], [-900.0, 0.0]], np.float32), np.array([1, 1, 0])
+    for loss, columns, t in ((fnn.CrossEntropy, 2, y), (fnn.BinaryCrossEntropy, 1, 1 - y)):
+        found = []
+        for clip in (False, True):
+            model = fnn.Sequential([fnn.Input(2), fnn.Dense(columns, "softmax" if columns == 2 else "sigmoid")])
+            model.set_weights([np.eye(2)[:, :columns], np.zeros(columns)])
+            model.compile(fnn.SGD(0.1), loss(clip=clip), metrics=[fnn.metrics.MeanLoss(loss(clip=clip))])
+            logs = model.evaluate(x, t)
+            assert logs["loss"] == pytest.approx(list(logs.values())[1])
+            model.train_on_batch(x, t)
+            found.append((logs["loss"], *model.get_weights()))
+        (free, *weights), (bound, *others) = found
+        assert free == pytest.approx((300 + np.log1p(np.e) + 900) / 3)
+        assert bound == pytest.approx((-2 * np.log(np.finfo("float32").eps) + np.log1p(np.e)) / 3)
+        assert all(np.array_equal(one, other) for one, other in zip(weights, others, strict=True))
+    logits = losses.CrossEntropy(from_logits=True, clip=True)(y, x)
+    assert logits == pytest.approx((-2 * np.log(np.finfo("float64").eps) + np.log1p(np.e)) / 3)
+    with pytest.raises(TypeError, match="CrossEntropy clip"):
+        losses.CrossEntropy(clip=1.5)
+
+
 @pytest.mark.parametrize("loss", [losses.BinaryCrossEntropy(), losses.CrossEntropy(), losses.KLDivergence()])
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_probabilities_of_exactly_0_and_1(loss, dtype):

@@ -356,7 +356,10 @@ for rows in (1, 7, 33, 333):
     for per_sample, optional in sorted({(1, ()), (1, ("weight",)), (rows, ("weight",))}):
         dims = {"rows": rows, "per_sample": per_sample, "samples": rows // per_sample}
         for op in ("sum_loss", "sum_loss_by_weight")[: 1 + len(optional)]:
-            case(op, dims, optional=optional, special=weights, bound=Bound(4, rows))
+            for most in (0.0, 0.2):
+                case(op, dims, optional=optional, special=weights, params={"most": most},
+                     bound=Bound(4, 4 * rows if most else rows),
+                     note=f"most{most:g}")  # fmt: skip
     for per_sample in sorted({1, rows}):
         dims = {"rows": rows, "per_sample": per_sample, "samples": rows // per_sample}
         for note, made in (*weights.items(), ("zeros", lambda rng, shape: np.zeros(shape))):

@@ -75,6 +75,10 @@ class Loss:
         """Bounds of meaningful predictions."""
         return (-math.inf, math.inf)
 
+    def most(self, dtype: str) -> float:
+        """Return the most that a row's loss counts for in a model of a dtype, 0 for any; gradients are not affected."""
+        return 0.0
+
     def check_targets(self, y: NDArray[Any], output_shape: Shape, where: str) -> Kind:
         """Check targets against the shape of the output, chunk by chunk and without a copy.
 
@@ -119,11 +123,12 @@ class Loss:
         numpy.ndarray of float64, shape predictions.shape[:-1]
         """
         with np.errstate(over="ignore", under="ignore", invalid="ignore", divide="ignore"):
+            most = self.most("float64") or math.inf
             if self.formula in ROWWISE:
-                return ROWWISE[self.formula](predictions, targets, *self.parameters)
+                return np.minimum(ROWWISE[self.formula](predictions, targets, *self.parameters), most)
             elements = ELEMENTWISE[self.formula](predictions, targets, *self.parameters)
             rows: NDArray[np.float64] = elements.mean(axis=-1) if self.row_mean else elements.sum(axis=-1)
-            return rows
+            return np.minimum(rows, most)
 
     def __call__(self, y_true: ArrayLike, y_pred: ArrayLike, sample_weight: ArrayLike | None = None) -> float:
         """Compute the loss of a batch in float64.

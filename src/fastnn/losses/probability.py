@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
+import numpy as np
 from numpy.typing import NDArray
 
 from fastnn.checks import flag, number
@@ -27,11 +28,13 @@ from fastnn.registry import register
 class _CrossEntropyBase(Loss):
     from_logits: bool = False
     label_smoothing: float = 0.0
+    clip: bool = field(default=False, kw_only=True)
 
     def __post_init__(self) -> None:
         super().__post_init__()
         owner = type(self).__name__
         flag(f"{owner} from_logits", self.from_logits)
+        flag(f"{owner} clip", self.clip)
         smoothing = number(f"{owner} label_smoothing", self.label_smoothing, at_least=0.0, at_most=1.0)
         object.__setattr__(self, "label_smoothing", smoothing)
 
@@ -44,6 +47,10 @@ class _CrossEntropyBase(Loss):
     def parameters(self) -> tuple[float, ...]:
         """The label smoothing."""
         return (self.label_smoothing,)
+
+    def most(self, dtype: str) -> float:
+        """Return the loss of the probability eps, if there is a `clip`."""
+        return -math.log(float(np.finfo(dtype).eps)) if self.clip else 0.0
 
     @property
     def prediction_range(self) -> tuple[float, float]:
@@ -66,6 +73,9 @@ class BinaryCrossEntropy(_CrossEntropyBase):
         Whether predictions are logits, p = sigmoid(y_pred), which are not clipped.
     label_smoothing : float
         From 0 to 1; targets become t (1 - label_smoothing) + label_smoothing / 2.
+    clip : bool
+        Whether a row's loss counts as no more than -log(eps), where eps is the dtype's, as scikit-learn's multi-layer
+        perceptrons report it. Gradients are those without.
     """
 
     target_range: ClassVar[tuple[float, float]] = (0.0, 1.0)
@@ -87,6 +97,9 @@ class CrossEntropy(_CrossEntropyBase):
         Whether predictions are logits, p = softmax(y_pred), which are not clipped.
     label_smoothing : float
         From 0 to 1; targets become t (1 - label_smoothing) + label_smoothing / classes.
+    clip : bool
+        Whether a row's loss counts as no more than -log(eps), where eps is the dtype's, as scikit-learn's multi-layer
+        perceptrons report it. Gradients are those without.
     """
 
     # keyword-only, because the second argument of Keras' sparse cross-entropy is a different one

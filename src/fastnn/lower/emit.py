@@ -403,7 +403,8 @@ def _sum_loss(e: Emitter, node: Node) -> list[Draft]:
         "weight": weight,
     }
     op = "sum_loss_by_weight" if node.attrs["by_weight"] and weight is not None else "sum_loss"
-    return [Draft(op, operands, e.weighing(rows, weight), label=node.label)]
+    params = {"most": node.attrs.get("most", 0.0)}
+    return [Draft(op, operands, e.weighing(rows, weight), params, label=node.label)]
 
 
 @_emits("normalize_weights")

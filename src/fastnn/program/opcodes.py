@@ -331,10 +331,12 @@ _op("cross_entropy_logits", outputs="row_loss[rows] dx?[rows,cols]",
 _op("cross_entropy_logits_labels", outputs="row_loss[rows] dx?[rows,cols]",
     inputs="x[rows,cols] target:int64[rows] weight?[samples]", dims=_LOSS,
     params="scale label_smoothing", per_row="scale", rate=1.0, shared="rows")  # fmt: skip
-_op("sum_loss", updates="total:float64[2]", inputs="row_loss[rows] weight?[samples]", dims="rows per_sample samples")
+# total += [weighted sum of the rows' losses, number of rows]; a loss counts as no more than `most`, if that is not 0
+_op("sum_loss", updates="total:float64[2]", inputs="row_loss[rows] weight?[samples]",
+    dims="rows per_sample samples", params="most")  # fmt: skip
 # total += [weighted sum of the rows' losses, sum of the rows' weights]
 _op("sum_loss_by_weight", updates="total:float64[2]", inputs="row_loss[rows] weight[samples]",
-    dims="rows per_sample samples")  # fmt: skip
+    dims="rows per_sample samples", params="most")  # fmt: skip
 # y = weight * rows / (sum of the rows' weights), whose mean is 1; zeros where the sum is 0
 _op("normalize_weights", outputs="y[samples]", inputs="weight[samples]", dims="rows per_sample samples")
 # y = mask * weight, and with `normalized` times rows / (sum of the mask): a mean over the rows that there are

@@ -101,8 +101,8 @@ class Design:
             return losses.Poisson(), float(outputs)
         if self.loss == "log_loss":
             if self.out_activation == "softmax":
-                return losses.CrossEntropy(), 1.0
-            return losses.BinaryCrossEntropy(), float(outputs)
+                return losses.CrossEntropy(clip=True), 1.0
+            return losses.BinaryCrossEntropy(clip=outputs == 1), float(outputs)
         return losses.get(self.loss), 1.0
 
 

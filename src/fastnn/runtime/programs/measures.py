@@ -78,7 +78,8 @@ def measure(
                 weighted = mask_weights(graph, mask, weight, name, normalized=False)
                 row_loss = _weighted(graph, row_loss, weighted, mask, name)
         total = accumulator_word(LOSSES + 2 * output)
-        graph.add("sum_loss", (row_loss, given), [], name, total=total, by_weight=by_weight)
+        most = loss.most(made.table.dtype)
+        graph.add("sum_loss", (row_loss, given), [], name, total=total, by_weight=by_weight, most=most)
     counted = weight if mask is None else mask_weights(graph, mask, weight, name, normalized=False)
     for number, one in enumerate(objective.measures, len(objective.losses)):
         if one.output == output:
@@ -86,7 +87,7 @@ def measure(
             if one.accumulator == "loss" and isinstance(one.parameters[0], Function):
                 _function_metric(made, one, number, prediction, target, w, mask, seen)
             else:
-                _metric(graph, one, prediction, target, w)
+                _metric(graph, one, prediction, target, w, made.table.dtype)
     return target, weight
 
 
@@ -147,12 +148,13 @@ def _function_metric(
     made.graph.add("sum_loss", (rows, weight), [], "metrics", total=total, by_weight=True)
 
 
-def _metric(graph: Graph, measure: Measure, x: Tensor, y: Tensor, weight: Tensor | None) -> None:
+def _metric(graph: Graph, measure: Measure, x: Tensor, y: Tensor, weight: Tensor | None, dtype: str) -> None:
     """Add what is added to an accumulator."""
     total = accumulator_word(measure.offset)
     if measure.accumulator == "loss":
         row_loss = _row_loss(graph, measure.parameters[0], 1.0, x, y, None, "metrics")
-        graph.add("sum_loss", (row_loss, weight), [], "metrics", total=total, by_weight=True)
+        most = measure.parameters[0].most(dtype)
+        graph.add("sum_loss", (row_loss, weight), [], "metrics", total=total, by_weight=True, most=most)
         return
     if measure.squash is not None:
         x = activation(graph, x, measure.squash, (), "metrics")

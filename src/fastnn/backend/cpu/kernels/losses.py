@@ -281,15 +281,21 @@ def cross_entropy_logits(kit: Kit, variant: str) -> Callable[..., Any]:
     return cross_entropy_logits
 
 
+@helper
+def _at_most(value, most):
+    """Return a loss that counts as no more than another, if that is not 0; NaN stays."""
+    return most if 0.0 < most < value else value
+
+
 def _plain_sum(kit: Kit) -> Any:
     """Make the sum of the losses of rows without weights."""
     reals = kit.reals
 
     @helper
-    def plain_sum(row_loss_at, rows):
+    def plain_sum(row_loss_at, rows, most):
         row_loss, batch = reals(row_loss_at), 0.0
         for row in range(rows):
-            batch += np.float64(row_loss[row])
+            batch += _at_most(np.float64(row_loss[row]), most)
         return batch
 
     return plain_sum
@@ -298,7 +304,7 @@ def _plain_sum(kit: Kit) -> Any:
 @kernel("sum_loss")
 def sum_loss(kit: Kit, variant: str) -> Callable[..., Any]:
     """Add the weighted losses and the number of rows to a float64 total, in one part."""
-    TOTAL, ROW_LOSS, WEIGHT, ROWS, PER_SAMPLE = kit.words("total row_loss weight rows per_sample")
+    TOTAL, ROW_LOSS, WEIGHT, ROWS, PER_SAMPLE, MOST = kit.words("total row_loss weight rows per_sample most")
     at, weigh, plain_sum = kit.at, losses.weighing(np.float64, formula), _plain_sum(kit)
     largest = np.finfo(np.float64).max
 
@@ -307,14 +313,15 @@ def sum_loss(kit: Kit, variant: str) -> Callable[..., Any]:
             r, counters = int64_pointer(record), int64_pointer(context)
             total = float64_pointer(address(record, context, TOTAL))
             row_loss = at(record, context, ROW_LOSS)
-            rows, per_sample = r[ROWS], r[PER_SAMPLE]
+            rows, per_sample, most = r[ROWS], r[PER_SAMPLE], float64_pointer(record)[MOST]
             batch = 0.0
             if given(record, context, WEIGHT):
                 weight = at(record, context, WEIGHT)
                 for row in range(rows):
-                    batch += weigh(np.float64(weight[row // per_sample]), np.float64(row_loss[row]))
+                    value = _at_most(np.float64(row_loss[row]), most)
+                    batch += weigh(np.float64(weight[row // per_sample]), value)
             else:
-                batch = plain_sum(address(record, context, ROW_LOSS), rows)
+                batch = plain_sum(address(record, context, ROW_LOSS), rows, most)
             total[0] += batch
             total[1] += rows
             if not abs(batch) <= largest and counters[_BAD_LOSS_STEP] == 0:
@@ -326,7 +333,7 @@ def sum_loss(kit: Kit, variant: str) -> Callable[..., Any]:
 @kernel("sum_loss_by_weight")
 def sum_loss_by_weight(kit: Kit, variant: str) -> Callable[..., Any]:
     """Add the weighted losses and the rows' weights to a float64 total, in one part; a learner may have no weights."""
-    TOTAL, ROW_LOSS, WEIGHT, ROWS, PER_SAMPLE = kit.words("total row_loss weight rows per_sample")
+    TOTAL, ROW_LOSS, WEIGHT, ROWS, PER_SAMPLE, MOST = kit.words("total row_loss weight rows per_sample most")
     at, weigh, plain_sum = kit.at, losses.weighing(np.float64, formula), _plain_sum(kit)
     largest = np.finfo(np.float64).max
 
@@ -335,14 +342,15 @@ def sum_loss_by_weight(kit: Kit, variant: str) -> Callable[..., Any]:
             r, counters = int64_pointer(record), int64_pointer(context)
             total = float64_pointer(address(record, context, TOTAL))
             row_loss, rows, per_sample, batch, weights = at(record, context, ROW_LOSS), r[ROWS], r[PER_SAMPLE], 0.0, 0.0
+            most = float64_pointer(record)[MOST]
             if given(record, context, WEIGHT):
                 weight = at(record, context, WEIGHT)
                 for row in range(rows):
                     share = np.float64(weight[row // per_sample])
-                    batch += weigh(share, np.float64(row_loss[row]))
+                    batch += weigh(share, _at_most(np.float64(row_loss[row]), most))
                     weights += share
             else:
-                batch, weights = plain_sum(address(record, context, ROW_LOSS), rows), np.float64(rows)
+                batch, weights = plain_sum(address(record, context, ROW_LOSS), rows, most), np.float64(rows)
             total[0] += batch
             total[1] += weights
             if not abs(batch) <= largest and counters[_BAD_LOSS_STEP] == 0:

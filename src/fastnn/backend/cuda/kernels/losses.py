@@ -40,6 +40,12 @@ def _formulas(algorithm: str) -> tuple[str, ...]:
     return tuple(losses.define(np.float32, formula, functions("float32")))
 
 
+@helper
+def _at_most(value, most):
+    """Return a loss that counts as no more than another, if that is not 0; NaN stays."""
+    return most if 0.0 < most < value else value
+
+
 def _weighting(kit: Kit) -> Any:
     """Make `weight_of(record, row)`: the weight of the row's sample, 1 without weights."""
     WEIGHT, PER_SAMPLE = kit.words("weight per_sample")
@@ -241,7 +247,7 @@ def _sum_blocks(dims: Dims) -> int:
 )
 def sum_loss(kit: Kit) -> list[Stage]:
     """Add the weighted losses and the number of rows to a float64 total."""
-    TOTAL, ROW_LOSS, WEIGHT, ROWS, PER_SAMPLE = kit.words("total row_loss weight rows per_sample")
+    TOTAL, ROW_LOSS, WEIGHT, ROWS, PER_SAMPLE, MOST = kit.words("total row_loss weight rows per_sample most")
     load, load_double, store_double = kit.load, ptx.LOADS["float64"], ptx.STORES["float64"]
     team, team_total = SIZES.team, kit.team(SIZES.team, "float64").total
     greatest, zero = np.float64(np.finfo(np.float64).max), np.float64(0.0)
@@ -249,7 +255,7 @@ def sum_loss(kit: Kit) -> list[Stage]:
 
     @helper
     def weighted(record, row):
-        value = np.float64(load(record[ROW_LOSS], row))
+        value = _at_most(np.float64(load(record[ROW_LOSS], row)), as_double(record[MOST]))
         if record[WEIGHT] != 0:
             sample = row if record[PER_SAMPLE] == 1 else divide(row, record[PER_SAMPLE])
             value = weigh(np.float64(load(record[WEIGHT], sample)), value)
@@ -305,7 +311,7 @@ def sum_loss(kit: Kit) -> list[Stage]:
 @kernel("sum_loss_by_weight")
 def sum_loss_by_weight(kit: Kit) -> list[Stage]:
     """Add the weighted losses and the rows' weights to a float64 total, in one block."""
-    TOTAL, ROW_LOSS, ROWS = kit.words("total row_loss rows")
+    TOTAL, ROW_LOSS, ROWS, MOST = kit.words("total row_loss rows most")
     load, load_double, store_double = kit.load, ptx.LOADS["float64"], ptx.STORES["float64"]
     team, team_total, weight_of = SIZES.team, kit.team(SIZES.team, "float64").total, _weighting(kit)
     greatest, zero = np.float64(np.finfo(np.float64).max), np.float64(0.0)
@@ -317,7 +323,7 @@ def sum_loss_by_weight(kit: Kit) -> list[Stage]:
         batch, weights, row = zero, zero, np.int64(cuda.threadIdx.x)
         while row < record[ROWS]:
             share = np.float64(weight_of(record, row))
-            batch += weigh(share, np.float64(load(record[ROW_LOSS], row)))
+            batch += weigh(share, _at_most(np.float64(load(record[ROW_LOSS], row)), as_double(record[MOST])))
             weights += share
             row += team
         batch, weights = team_total(batch), team_total(weights)

@@ -106,10 +106,15 @@ def cross_entropy_logits(i: Instruction, counters: Counters) -> None:
     i.write("dx", weighted(_share(i), gradient))
 
 
+def _counted(i: Instruction) -> Array:
+    """Return the losses of rows, each no more than a bound, if that is not 0."""
+    return np.minimum(i["row_loss"], i.params["most"] or np.inf)
+
+
 @executes("sum_loss")
 def sum_loss(i: Instruction, counters: Counters) -> None:
     """Add [weighted sum of the rows' losses, number of rows] to the total; note the first bad step."""
-    batch = float(weighted(i.row_weights(), i["row_loss"]).sum())
+    batch = float(weighted(i.row_weights(), _counted(i)).sum())
     i["total"][:] += (batch, i.dims["rows"])
     if not np.isfinite(batch) and counters.bad_loss_step == 0:
         counters.bad_loss_step = counters.step + 1
@@ -119,7 +124,7 @@ def sum_loss(i: Instruction, counters: Counters) -> None:
 def sum_loss_by_weight(i: Instruction, counters: Counters) -> None:
     """Add [weighted sum of the rows' losses, sum of the rows' weights] to the total; note the first bad step."""
     weights = i.row_weights()
-    batch = float(weighted(weights, i["row_loss"]).sum())
+    batch = float(weighted(weights, _counted(i)).sum())
     i["total"][:] += (batch, weights.sum())
     if not np.isfinite(batch) and counters.bad_loss_step == 0:
         counters.bad_loss_step = counters.step + 1

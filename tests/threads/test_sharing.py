@@ -86,3 +86,27 @@ def test_a_training_measures_its_programs_and_keeps_its_bits(monkeypatch):
     assert bound.sharing.decided
     for mine, its in zip(*found, strict=True):
         np.testing.assert_array_equal(mine, its)
+
+
+def test_small_calls_measure_themselves_and_keep_their_bits(monkeypatch):
+    monkeypatch.setattr(sharing, "MOST_NANOSECONDS", 3e5)
+    monkeypatch.setattr(thread_pool, "WAKE_NANOSECONDS", 0.0)
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(200, 64)).astype(np.float32), rng.integers(0, 3, 200)
+    found = []
+    try:
+        for threads in (1, 2):
+            fnn.set_num_threads(threads)
+            model = fnn.Sequential([fnn.Input(64), fnn.Dense(203, "tanh"), fnn.Dense(3, "softmax")], seed=0)
+            model.compile("adam", "cross_entropy")
+            for _ in range(300):
+                model.train_on_batch(x, y)
+            predicted = [model.predict(x) for _ in range(300)]
+            assert all(np.array_equal(one, predicted[0]) for one in predicted)
+            found.append([*model.get_weights(), predicted[0]])
+        ((_, measured),) = model._prediction.together._measured.values()
+    finally:
+        fnn.set_num_threads(1)
+    assert measured.decided
+    for mine, its in zip(*found, strict=True):
+        np.testing.assert_array_equal(mine, its)

@@ -268,11 +268,12 @@ class Runner:
         if measured is None or measured.decided:
             done = self._start(bound, steps, threads if together else parts or 1, together)
         else:
-            awake = together != 0 and thread_pool.awake()
-            began = time.perf_counter()
+            before, began = thread_pool.claimed(), time.perf_counter()
             done = self._start(bound, steps, threads if together else 1, together)
-            if awake or not together:
-                measured.note(time.perf_counter() - began, steps, shared=awake)
+            took = time.perf_counter() - began
+            # nothing is known of a run for which workers had to wake
+            if not together or thread_pool.claimed() - before >= steps:
+                measured.note(took, steps, shared=together != 0)
         if shares:
             thread_pool.ended()
         if done != steps:

@@ -7,13 +7,16 @@ as long on two. Results do not depend on it.
 
 from __future__ import annotations
 
-import math
+import statistics
 import time
 
 #: a program whose steps take longer on one core gains on any machine
-MOST_NANOSECONDS = 1e6
-# A way is known after this many runs, and this much time: the shortest of a few runs was not disturbed.
-_RUNS, _SECONDS = 6, 0.002
+MOST_NANOSECONDS = 3e5
+# A way is known after this many runs, and this much time, by their median: the shortest run of a team is too good,
+# since data move at different speeds.
+_RUNS, _SECONDS = 7, 0.002
+# Another core is worth this gain.
+_GAIN = 1.05
 # Both ways are measured again after a second, and later after twice the time each: other programs come and go.
 _FIRST, _LAST = 1.0, 32.0
 # Workers that do not wake are waited for so long; until then a run that should be shared is none.
@@ -35,8 +38,9 @@ class Sharing:
 
     def _begin(self, threads: int) -> None:
         self.threads, self._alone, self._until = threads, False, 0.0
-        # by whether a run was shared: the shortest time of a step, the number of runs, the time of all
-        self._best, self._runs, self._spent = [math.inf, math.inf], [0, 0], [0.0, 0.0]
+        # by whether a run was shared: times of a step, and of all runs
+        self._steps: tuple[list[float], list[float]] = [], []
+        self._spent = [0.0, 0.0]
         self._began = time.perf_counter() if threads else 0.0
 
     def alone(self, threads: int) -> bool:
@@ -58,15 +62,14 @@ class Sharing:
         return self._until > 0.0
 
     def note(self, seconds: float, steps: int, *, shared: bool) -> None:
-        """Note the time of a run; `shared` says whether all workers were awake for it."""
+        """Note the time of a run; `shared` says whether workers took part."""
         if self.decided:
             return
         way = int(shared)
-        self._best[way] = min(self._best[way], seconds / steps)
-        self._runs[way] += 1
+        self._steps[way].append(seconds / steps)
         self._spent[way] += seconds
-        known = [runs >= _RUNS and spent >= _SECONDS for runs, spent in zip(self._runs, self._spent, strict=True)]
+        known = [len(runs) >= _RUNS and spent >= _SECONDS for runs, spent in zip(self._steps, self._spent, strict=True)]
         self._alone = self._alone or known[1]
         if self._alone and known[0]:
-            self._alone = self._best[0] <= self._best[1]
+            self._alone = not known[1] or statistics.median(self._steps[0]) < _GAIN * statistics.median(self._steps[1])
             self._until = time.perf_counter() + self._interval

@@ -214,10 +214,13 @@ def gather(size: int, nanoseconds: float) -> int:
     return 0 if team is None else team.address
 
 
-def awake() -> bool:
-    """Return whether there is a team none of whose workers sleeps."""
+def claimed() -> int:
+    """Return how many parts workers have worked on."""
     team = _team
-    return team is not None and team.sleepers.value == 0
+    if team is None:
+        return 0
+    words, first = team.words, int(TeamWord.CLAIMED)
+    return sum(int(words[first + index * LINE]) for index in range(1, team.size))
 
 
 def settle() -> None:

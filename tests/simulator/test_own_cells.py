@@ -9,10 +9,11 @@ import fastnn as fnn
 from fastnn import ops
 from fastnn.backend.cuda.launch import fusion
 from fastnn.backend.cuda.launch.engine import CudaProgram
-from fastnn.backend.cuda.simulator.device import SimulatedDevice
+from fastnn.demo.warm_cuda import Listed
 from fastnn.model import inspection
 from fastnn.program.loop_rules import in_loops, loops_of
 from fastnn.program.verify import verify
+from fastnn.runtime.device import replayer
 from own_cells import CELLS, Associative, Gated, Leaky, Plain, data, network
 
 
@@ -78,7 +79,7 @@ def test_windows_are_copied_where_they_are_not_aligned():
     copies = {}
     for rows in (3, 4):
         program = inspection.program(network(Gated, steps=4)._runtime, rows)
-        bound = CudaProgram(program, SimulatedDevice())
+        bound = CudaProgram(program, Listed())
         before, after = (Counter(key.op for key in each.kernels) for each in (program, bound.program))
         copies[rows] = after["copy_columns"] - before["copy_columns"]
         windows = sum(name.op == "window" for name in bound.program.kernels)
@@ -223,6 +224,17 @@ def test_epochs_validation_and_lengths():
         found.append([*results, *model.get_weights()])
     for on_cpu, on_gpu in zip(*found, strict=True):
         np.testing.assert_allclose(on_gpu, on_cpu, rtol=1e-4, atol=1e-5)
+
+
+def test_graphs_of_many_launches_are_forgotten_earlier(monkeypatch):
+    monkeypatch.setattr(replayer, "_KEPT_LAUNCHES", 40)
+    model = fnn.Sequential([fnn.Input((None, 3)), fnn.RNN(Plain(3))], seed=1, device="cuda")
+    graphs, kept = model._runtime.placement._replayer._graphs, []
+    for steps in (1, 2, 3, 9, 1, 2):
+        model.predict(np.ones((5, steps, 3), np.float32), batch_size=2)
+        kept.append(len(graphs))
+    # two programs each: of two rows, and of the last one
+    assert kept[0] == 2 and max(kept) < 8 and kept[3] == 1
 
 
 def test_runs_have_the_same_bits():

@@ -12,7 +12,9 @@ from gpu.events import Job
 from gpu.supervise import ROOT
 
 FOLDER = "tests/simulator"
-FILES = ("test_models.py", "test_quick_calls.py", "test_custom_functions.py", "test_own_cells.py")
+FILES = (
+    "test_models.py", "test_quick_calls.py", "test_custom_functions.py", "test_own_cells.py", "test_generation.py",
+)  # fmt: skip
 # the first is about the simulator, and whether the third one's layers are fused depends on its sizes; the second
 # interrupts a training that ends too soon on a GPU
 DESELECTED = (

@@ -1,9 +1,12 @@
 """Estimators of fastnn beside scikit-learn's multi-layer perceptrons: fit, predict, and a grid search.
 
     python benchmarks/estimators.py --threads 1 2
+    python benchmarks/estimators.py --only scores
 
 Both train the same networks from the same initial weights on the same batches, for the same number of epochs; their
 losses are compared. Runs take turns; a figure is the median of a contestant's times, a ratio that of the medians.
+"scores" are those of test data, a third of the rows, for twenty seeds: each decides the split, the initial weights and
+the order of the rows for both.
 """
 
 from __future__ import annotations
@@ -18,12 +21,15 @@ from typing import Any
 import numpy as np
 import sklearn.model_selection
 import sklearn.neural_network
-from sklearn.datasets import load_digits, make_regression
+from sklearn.datasets import load_breast_cancer, load_diabetes, load_digits, load_wine, make_regression
+from sklearn.model_selection import train_test_split
+from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
 
 import fastnn.sklearn
 
-ROUNDS = 5
+ROUNDS, SEEDS = 5, 20
+PEERS = (sklearn.neural_network, fastnn.sklearn)
 
 
 def data(name: str) -> tuple[Any, Any]:
@@ -76,23 +82,56 @@ def fits(threads: int, dtype: str) -> None:
         )
 
 
+def one_by_one(made: Any, rows: list[Any]) -> list[Any]:
+    """Predict rows, each by a call."""
+    return [made.predict(row) for row in rows]
+
+
 def predictions(dtype: str) -> None:
-    """Compare the times of `predict` for one row."""
+    """Compare the times of `predict` for one row: twenty, one after the other, in each turn."""
     x, y = data("digits")
     x = x.astype(dtype)
-    made = [one.MLPClassifier(max_iter=5, random_state=0).fit(x, y) for one in (sklearn.neural_network, fastnn.sklearn)]
+    made = [one.MLPClassifier(max_iter=5, random_state=0).fit(x, y) for one in PEERS]
+    rows = [x[row : row + 1] for row in range(20)]
     times: list[list[float]] = [[], []]
-    for turn in range(200):
-        row = x[turn : turn + 1]
+    for _ in range(50):
+        labels = []
         for index, one in enumerate(made):
-            took, label = timed(partial(one.predict, row))
-            assert label.shape == (1,)
-            times[index].append(took)
+            took, found = timed(partial(one_by_one, one, rows))
+            times[index].append(took / len(rows))
+            labels.append(np.concatenate(found))
+        np.testing.assert_array_equal(labels[0], labels[1])
     peer, mine = (float(np.median(one)) for one in times)
     print(
         f"predict  one row              {dtype}: scikit-learn {1e6 * peer:.1f} µs, fastnn {1e6 * mine:.1f} µs, "
         f"{peer / mine:.1f} times as fast (aim 30)"
     )
+
+
+def scores(dtype: str) -> None:
+    """Compare the scores of test data, paired by the seed."""
+    cases: list[tuple[str, str, Callable[..., Any], dict[str, Any]]] = [
+        ("digits", "MLPClassifier", load_digits, {}),
+        ("breast cancer", "MLPClassifier", load_breast_cancer, {"early_stopping": True}),
+        ("wine", "MLPClassifier", load_wine, {"solver": "sgd", "learning_rate_init": 0.01}),
+        ("diabetes", "MLPRegressor", load_diabetes, {"max_iter": 1000}),
+    ]
+    for title, kind, load, parameters in cases:
+        x, y = load(return_X_y=True)
+        found = []
+        for seed in range(SEEDS):
+            split = train_test_split(x, y, test_size=1 / 3, random_state=seed)
+            scaler = StandardScaler().fit(split[0])
+            train, test = (scaler.transform(part).astype(dtype) for part in split[:2])
+            made = [getattr(one, kind)(random_state=seed, **parameters) for one in PEERS]
+            found.append([one.fit(train, split[2]).score(test, split[3]) for one in made])
+        peer, mine = np.array(found).T
+        apart = mine - peer
+        print(
+            f"scores   {title:14} {dtype}: scikit-learn {peer.mean():.4f}, fastnn {mine.mean():.4f}, difference "
+            f"{apart.mean():+.5f} +- {apart.std(ddof=1) / np.sqrt(SEEDS):.5f} (better {(apart > 0).sum()}, "
+            f"equal {(apart == 0).sum()}, worse {(apart < 0).sum()})"
+        )
 
 
 def searches() -> None:
@@ -122,7 +161,8 @@ def main() -> None:
     """Run the comparisons."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
-    parser.add_argument("--only", choices=["fit", "predict", "search"], nargs="+", default=["fit", "predict", "search"])
+    parts = ["fit", "predict", "search"]
+    parser.add_argument("--only", choices=[*parts, "scores"], nargs="+", default=parts)
     arguments = parser.parse_args()
     warnings.simplefilter("ignore")
     if "fit" in arguments.only:
@@ -135,6 +175,9 @@ def main() -> None:
             predictions(dtype)
     if "search" in arguments.only:
         searches()
+    if "scores" in arguments.only:
+        for dtype in ("float32", "float64"):
+            scores(dtype)
 
 
 if __name__ == "__main__":

@@ -50,6 +50,7 @@ class Additions:
             self._bound = BoundProgram(make_program("additions", 1, "float32", drafts, [], {}))
         finally:
             cost.PART_NANOSECONDS = kept
+        self._bound.sharing = None  # shared on two threads, whether that pays or not
         self._memory = [aligned_zeros(4 * _N) for _ in range(3)]
         self._context = np.zeros(CONTEXT_WORDS, np.int64)
         for slot, memory in enumerate(self._memory):

@@ -22,9 +22,12 @@ from sklearn.preprocessing import StandardScaler
 import fastnn as fnn
 import fastnn.nopython as fnp
 import fastnn.sklearn as fsk
+from fastnn.runtime import chunking
+from fastnn.runtime.runtime import Runtime
 from fastnn.sklearn.data import dense
 from fastnn.sklearn.sharing import threads_of
 from fastnn.threads import limited
+from fastnn.training.state import state_of
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
@@ -307,3 +310,75 @@ def test_frames_keep_names():
         made.predict(X)
     with warnings.catch_warnings(), pytest.raises(ValueError, match="feature names"):
         made.predict(frame[frame.columns[::-1]])
+
+
+# --- epochs in one call, searches in threads -------------------------------------------------------------------
+
+
+class Watching(fnn.Callback):
+    """Looks at each epoch, so that none is trained before the one before it is recorded."""
+
+
+@pytest.fixture
+def calls(monkeypatch):
+    """The numbers of epochs that calls of compiled code have trained, independent of the clock."""
+    counted = []
+    original = Runtime.run_epochs
+
+    def counting(self, parts, work, laps):
+        counted.append(len(laps))
+        return original(self, parts, work, laps)
+
+    monkeypatch.setattr(Runtime, "run_epochs", counting)
+    monkeypatch.setattr(chunking, "TARGET_SECONDS", 1e9)
+    return counted
+
+
+@pytest.mark.parametrize("shuffle", [True, False])
+@pytest.mark.parametrize("kind", ["adam", "sgd", "early"])
+def test_epochs_of_one_call_have_the_bits_of_single_ones(calls, kind, shuffle):
+    more = {"solver": "sgd"} if kind == "sgd" else {"early_stopping": kind == "early"}
+    given = {"max_iter": 60, "tol": 2e-2, "n_iter_no_change": 4, "shuffle": shuffle, "n_threads": 1, **more}
+    made = []
+    for callbacks in (None, [Watching()]):
+        calls.clear()
+        random = np.random.RandomState(5)
+        one = fsk.MLPClassifier((7,), random_state=random, batch_size=32, callbacks=callbacks, **given)
+        one.fit(X, Y)
+        made.append((one, random.randint(2**31)))
+        ahead = callbacks is None and kind != "early"
+        assert max(calls) == 5 if ahead else set(calls) == {1}  # a stop takes at least 5 epochs from the best one on
+    (together, drawn), (single, after) = made
+    assert together.n_iter_ == single.n_iter_ >= 5
+    assert together.n_iter_ < 60  # stopped
+    assert together.loss_curve_ == single.loss_curve_
+    assert drawn == after
+    assert alike(together, single)
+
+
+def test_weights_of_samples_keep_epochs_single(calls):
+    fsk.MLPClassifier((7,), random_state=0, max_iter=20, n_threads=1, tol=0.0).fit(X, Y, np.linspace(0.5, 2.0, len(X)))
+    assert set(calls) == {1}
+
+
+def test_networks_of_different_alpha_share_their_programs():
+    first, second = (
+        fsk.MLPClassifier((9,), random_state=0, max_iter=2, n_threads=1, alpha=alpha).fit(X, Y) for alpha in (1e-4, 1.0)
+    )
+    mine, its = (state_of(one._network.model).runtime for one in (first, second))
+    assert list(mine._programs.values()) == list(its._programs.values()) != []
+
+
+@pytest.mark.parametrize("rows", [1, 60, 7000])
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 1e200])
+def test_rows_that_are_not_finite_are_found(rows, value):
+    one = fsk.MLPRegressor(hidden_layer_sizes=(3,), random_state=0, max_iter=2, dtype="float64").fit(
+        X.astype(float), X[:, 0]
+    )
+    x = np.zeros((rows, X.shape[1]))
+    x[rows // 2, 1] = value
+    if np.isfinite(value):
+        assert one.predict(x).shape == (rows,)  # its square is infinite
+    else:
+        with pytest.raises(ValueError, match="Input X contains"):
+            one.predict(x)

@@ -30,6 +30,7 @@ forks = [
 CUT = (
     "from fastnn.backend.cpu.processor import cost\nfrom fastnn.backend.cpu.threads import thread_pool\n"
     "cost.PART_NANOSECONDS, thread_pool.WAKE_NANOSECONDS = 1e-6, 0.0\n"
+    "from fastnn.backend.cpu.executor import sharing\nsharing.MOST_NANOSECONDS = 0.0\n"
 )
 
 

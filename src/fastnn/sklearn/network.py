@@ -69,7 +69,7 @@ class Design:
 
     def layers(self, *, plain: bool = False) -> list[Any]:
         """Return the layers; `plain` leaves out the penalty."""
-        penalty = BatchL2(0.5 * self.alpha) if self.alpha > 0.0 and not plain else None
+        penalty = BatchL2() if self.alpha > 0.0 and not plain else None
         hidden = _activation(self.activation)
         found: list[Any] = [Input(self.units[0])]
         for index, units in enumerate(self.units[1:-1]):

@@ -11,10 +11,13 @@ from fastnn.regularizers import L2
 @register("regularizer")
 @dataclass(frozen=True)
 class BatchL2(L2):
-    """The penalty l2 * sum w**2 / s, where s is the sum of the weights of a batch's samples, as scikit-learn has it.
+    """The penalty l2 * sum w**2 times a factor of each batch, alpha / 2 / s, where its samples' weights have the sum s.
 
-    Only trainings of estimators give s; for others it is 1.
+    Only trainings of estimators give factors; for others they are 1. Programs do not depend on them, so networks of
+    different alpha share theirs.
     """
+
+    l2: float = 1.0
 
     @property
     def by_step(self) -> bool:

@@ -238,7 +238,11 @@ class BaseMLP(NetworkEstimator, ABC):
         random = self._random_state if self.shuffle else None
         logged = () if validation is None else ("val_score",)
         dtype, scales = network.design.dtype, not network.on_device
-        orders = EpochOrders(rows, batch, random, sample_weight, dtype, scales=scales, logged=logged)
+        watched = validation is not None or self.callbacks or self._schedule != "constant" or self.verbose == "bar"
+        orders = EpochOrders(
+            rows, batch, network.design.alpha, random, sample_weight, dtype, scales=scales, logged=logged,
+            certain=None if watched else self._certain_epochs,
+        )  # fmt: skip
 
         def loss() -> float:
             return self._loss_of(*network.losses(rows), y, orders.weights)
@@ -268,6 +272,10 @@ class BaseMLP(NetworkEstimator, ABC):
         if self.early_stopping and end.best is not None:
             network.model.set_weights(end.best)
         self._use(network)
+
+    def _certain_epochs(self) -> float:
+        """Return the number of epochs after which losses can end the training: each adds at most one to the count."""
+        return float(self.n_iter_no_change - self._no_improvement_count + 1)
 
     def _say(self, text: str) -> None:
         if self.verbose and self.verbose != "bar":

@@ -39,7 +39,8 @@ class ArrayEpochs:
     other threads that train, so one call may also train several epochs, if nothing can observe that the weights are
     ahead (`Run.may_run_ahead`). The results of an epoch then wait in `Run.ahead` for their turn.
 
-    `passes` are orders of the caller's, and factors of penalties, for whole passes over the rows.
+    `passes` are orders of the caller's, and factors of penalties, for whole passes over the rows; they say themselves
+    how many may be trained in one call.
     """
 
     def __init__(
@@ -66,7 +67,7 @@ class ArrayEpochs:
             state.start_totals()
             count = self._epochs_at_once(run, epoch)
             if count:
-                if self._train_whole(run, count):
+                if self._train_whole(run, epoch, count):
                     run.after_steps(self.n_steps)
                 return self._take(run)
             counters[_CURSOR] = first
@@ -133,23 +134,24 @@ class ArrayEpochs:
         """Return how many epochs to train in the next call; 0 if it trains a part of one."""
         if self.steps is not None or run.callbacks.every_batch or run.state.runtime.placement is not None:
             return 0
-        if self.feed.lengths is not None or self.passes is not None:
+        if self.feed.lengths is not None:
             return 0
         count = run.pacer.steps(MOST_EPOCHS * self.n_steps) // self.n_steps
-        if get_num_threads() > 1 and any(self._program(run.state.runtime, size).shared for size, _ in self._sizes):
-            return 0
-        return min(count, run.last - epoch, max(1, _MOST_ROWS // self.n)) if run.may_run_ahead else min(count, 1)
+        if not self._program(run.state.runtime, self._sizes[0][0]).is_alone(get_num_threads()):
+            return 0  # the steps of most batches are faster on several threads
+        certain = (MOST_EPOCHS if run.may_run_ahead else 1) if self.passes is None else self.passes.certain()
+        return int(min(count, certain, run.last - epoch, max(1, _MOST_ROWS // self.n)))
 
-    def _train_whole(self, run: Run, count: int) -> bool:
+    def _train_whole(self, run: Run, epoch: int, count: int) -> bool:
         """Train epochs in one call; returns False if a row that is not finite has ended it."""
         state, n_steps, runtime = run.state, self.n_steps, run.state.runtime
         objective, optimizer = runtime.compiled()
-        while len(self._orders) < count:
-            self._orders.append(np.empty(self.n, np.int64) if self.shuffle else None)
         totals = [state.totals, *(objective.initial() for _ in range(1, count))]
-        laps = [Lap(key_of(runtime, later), self._orders[later], totals[later]) for later in range(count)]
+        laps = self._laps(runtime, epoch, totals)
         hyper = optimizer.hyper_rows(runtime.optimizer_step(), n_steps * count, state.dtype)
-        work = Bindings(self.addresses, self._orders[0], hyper, state.totals)
+        if self.passes is not None:
+            hyper[:, PENALTY_COLUMN] = np.tile(self.passes.factors, count)
+        work = Bindings(self.addresses, laps[0].order, hyper, state.totals)
         parts = [(self._program(runtime, size), steps) for size, steps in self._sizes]
         if count > 1:
             # not after the call: then its epochs have to be recorded
@@ -165,6 +167,14 @@ class ArrayEpochs:
             self.feed.locate(error, runtime.table.architecture.input_names)
             run.ahead.append((totals[done // n_steps], (error, int(runtime.training[_CURSOR]))))
         return False
+
+    def _laps(self, runtime: Runtime, epoch: int, totals: list[NDArray[np.float64]]) -> list[Lap]:
+        """Return the arguments of the epochs from one on, one for each of the accumulators."""
+        if self.passes is not None:
+            return [Lap(None, self.passes.begin(epoch + later), each) for later, each in enumerate(totals)]
+        while len(self._orders) < len(totals):
+            self._orders.append(np.empty(self.n, np.int64) if self.shuffle else None)
+        return [Lap(key_of(runtime, later), self._orders[later], each) for later, each in enumerate(totals)]
 
     def _take(self, run: Run) -> dict[str, Any]:
         """Set the training's counters and totals to the end of the next trained epoch."""

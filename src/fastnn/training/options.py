@@ -30,6 +30,12 @@ class Passes(Protocol):
     def begin(self, epoch: int) -> NDArray[np.int64] | None:
         """Begin a pass; returns the order of its rows, or None for the order that they have."""
 
+    def certain(self) -> float:
+        """Return how many passes from the next one on are trained whatever happens in them, 1 to inf.
+
+        They may all be trained before the callbacks hear of the first one.
+        """
+
 
 @dataclass(frozen=True)
 class Validated:

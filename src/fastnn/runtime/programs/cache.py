@@ -21,7 +21,7 @@ from fastnn.optimizers import Optimizer
 T = TypeVar("T")
 
 # a program or a code lives as long as a model uses it, and the latest programs longer: the next model is often alike
-_RECENT = 16
+_RECENT = 64
 _recent: deque[Any] = deque(maxlen=_RECENT)
 _programs: weakref.WeakValueDictionary[Hashable, Any] = weakref.WeakValueDictionary()
 # held while a program is made, so that two threads that need the same one do not both make it

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -10,13 +11,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastnn.addresses import address
+from fastnn.backend.cpu.executor import sharing
 from fastnn.backend.cpu.executor.engine import RUN
+from fastnn.backend.cpu.executor.sharing import Sharing
 from fastnn.backend.cpu.layouts.call import Live
 from fastnn.backend.cpu.loading import library
 from fastnn.backend.cpu.threads import thread_pool
 from fastnn.threads import get_num_threads
 
 _RUN, _THREADS = int(Live.RUN), int(Live.THREADS)
+#: numbers of rows whose calls are measured at a time
+_MEASURED = 8
 
 
 def shared_words(table: NDArray[np.int64]) -> dict[int, int]:
@@ -29,7 +34,7 @@ def shared_words(table: NDArray[np.int64]) -> dict[int, int]:
 
 
 class TeamCall:
-    """A call that gathers the team first, if the work is worth it.
+    """A call that gathers the team first, if the work is worth it: short calls measure that.
 
     Parameters
     ----------
@@ -51,16 +56,31 @@ class TeamCall:
     ) -> None:  # fmt: skip
         self._call, self._words, self._lock = call, memoryview(buffers.data), lock
         self._rows, self._nanoseconds, self._run = rows, nanoseconds, library.address(RUN)
+        self._measured: dict[int, tuple[float, Sharing | None]] = {}
 
     def __call__(self, *arrays: Any) -> Any:
         """Return what the call returns."""
         first = arrays[0] if arrays else None
         rows = len(first) if type(first) is np.ndarray and first.ndim > 0 else 0
-        threads, words = get_num_threads(), self._words
+        threads = get_num_threads()
         if threads == 1 or rows < self._rows:
             return self._call(*arrays)
+        nanoseconds, measured = self._measured.get(rows) or self._known(rows)
+        alone = measured is not None and measured.alone(threads)
+        if measured is None or measured.decided:
+            return self._call(*arrays) if alone else self._shared(arrays, threads, nanoseconds)
+        before, began = thread_pool.claimed(), time.perf_counter()
+        result = self._call(*arrays) if alone else self._shared(arrays, threads, nanoseconds)
+        took = time.perf_counter() - began
+        if result is not False and (alone or thread_pool.claimed() > before):
+            measured.note(took, 1, shared=not alone)
+        return result
+
+    def _shared(self, arrays: tuple[Any, ...], threads: int, nanoseconds: float) -> Any:
+        """Return what the call with the team returns, or alone, if workers would have to wake for little."""
+        words = self._words
         with self._lock:
-            together = thread_pool.gather(threads, self._nanoseconds(rows))
+            together = thread_pool.gather(threads, nanoseconds)
             try:
                 # the last word last: a signal handler whose call comes in between sets and empties them, too
                 words[_THREADS] = threads
@@ -69,3 +89,12 @@ class TeamCall:
             finally:
                 words[_RUN] = 0
                 thread_pool.ended()
+
+    def _known(self, rows: int) -> tuple[float, Sharing | None]:
+        """Return what can be shared of a call on a number of rows, in nanoseconds, and for short ones its times."""
+        if len(self._measured) >= _MEASURED:
+            self._measured.clear()
+        nanoseconds = self._nanoseconds(rows)
+        found = nanoseconds, Sharing() if nanoseconds < sharing.MOST_NANOSECONDS else None
+        self._measured[rows] = found
+        return found

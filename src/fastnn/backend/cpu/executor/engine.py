@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -11,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastnn.addresses import address
+from fastnn.backend.cpu.executor import sharing
 from fastnn.backend.cpu.executor.chains import CHAIN, arrange
 from fastnn.backend.cpu.executor.raised import raised
 from fastnn.backend.cpu.layouts.team import FINER
@@ -190,12 +192,25 @@ class BoundProgram:
         self.shared = cost.cut(records[: self.count], program.dtype)
         if self.calls_python:
             self.shared = 0.0
+        #: for short programs, whether sharing pays on this machine
+        short = self.shared > 0.0 and cost.total(records[: self.count], program.dtype) < sharing.MOST_NANOSECONDS
+        self.sharing = sharing.Sharing() if short else None
         records.flags.writeable = False
         self.program = program
         #: whether kernels need scratch memory
         self.scratches = any(key.variant == "blocked" or key.op in ALLOCATING for key in kernels)
         self._records = records
         self.address = int(records.ctypes.data)
+
+    def shares(self, threads: int) -> bool:
+        """Return whether a team of threads shares the next run."""
+        if threads == 1 or self.shared == 0.0:
+            return False
+        return self.sharing is None or not self.sharing.alone(threads)
+
+    def is_alone(self, threads: int) -> bool:
+        """Return whether runs stay on the calling thread: nothing can be shared, or that does not pay."""
+        return not self.shares(threads) and (self.sharing is None or threads == 1 or self.sharing.decided)
 
     def _index_of(self, record: int) -> int:
         """Return the number of the record at an address, -1 if it is none of the program's."""
@@ -247,9 +262,18 @@ class Runner:
         parts : int, optional
             Cut every record into this many parts, which run one by one on the calling thread; for tests.
         """
-        shares = threads > 1 and parts == 0 and bound.shared > 0.0
+        measured = bound.sharing if threads > 1 and parts == 0 else None
+        shares = parts == 0 and bound.shares(threads)
         together = thread_pool.gather(threads, steps * bound.shared) if shares else 0
-        done = self._start(bound, steps, threads if together else parts or 1, together)
+        if measured is None or measured.decided:
+            done = self._start(bound, steps, threads if together else parts or 1, together)
+        else:
+            before, began = thread_pool.claimed(), time.perf_counter()
+            done = self._start(bound, steps, threads if together else 1, together)
+            took = time.perf_counter() - began
+            # nothing is known of a run for which workers had to wake
+            if not together or thread_pool.claimed() - before >= steps:
+                measured.note(took, steps, shared=together != 0)
         if shares:
             thread_pool.ended()
         if done != steps:

@@ -26,15 +26,15 @@ class Lap(NamedTuple):
 
     Attributes
     ----------
-    key : bytes
-        256 bits that determine the order of the rows.
+    key : bytes or None
+        256 bits that determine the order of the rows; None if it is given, in all epochs of a call.
     order : ndarray of int64, or None
-        Filled with the order of the rows; None if they are not shuffled.
+        The order of the rows, which a key fills; None if they are not shuffled.
     totals : ndarray of float64
         Accumulators of losses and metrics.
     """
 
-    key: bytes
+    key: bytes | None
     order: NDArray[np.int64] | None
     totals: NDArray[np.float64] | None
 
@@ -63,12 +63,13 @@ class Epochs:
             Programs, and the number of steps of an epoch that each one runs.
         """
         table = self._table
-        order = laps[0].order
-        table[_ROWS], table[_N_PROGRAMS], table[_N_EPOCHS] = 0 if order is None else len(order), len(parts), len(laps)
+        key, order, _ = laps[0]
+        rows = 0 if key is None or order is None else len(order)
+        table[_ROWS], table[_N_PROGRAMS], table[_N_EPOCHS] = rows, len(parts), len(laps)
         for number, (bound, steps) in enumerate(parts):
             at = _PROGRAMS + 3 * number
             table[at], table[at + 1], table[at + 2] = bound.address, bound.count, steps
-        keys = np.frombuffer(b"".join([lap.key for lap in laps]), np.uint8)
+        keys = np.frombuffer(b"".join([lap.key or b"" for lap in laps]), np.uint8)
         first = address(keys)
         for number, lap in enumerate(laps):
             at = _EPOCHS + 3 * number

@@ -214,6 +214,15 @@ def gather(size: int, nanoseconds: float) -> int:
     return 0 if team is None else team.address
 
 
+def claimed() -> int:
+    """Return how many parts workers have worked on."""
+    team = _team
+    if team is None:
+        return 0
+    words, first = team.words, int(TeamWord.CLAIMED)
+    return sum(int(words[first + index * LINE]) for index in range(1, team.size))
+
+
 def settle() -> None:
     """Keep workers off the processor of the last run's thread, if it has moved."""
     if _team is not None and _team.master_processor.value != _team.placed.value:

@@ -10,6 +10,9 @@ from numpy.typing import NDArray
 
 import fastnn as fnn
 from fastnn.backend.cuda.driver import available
+from fastnn.backend.cuda.launch.engine import CudaProgram
+from fastnn.model.inspection import program
+from fastnn.program.layout import MAX_BUFFERS
 from gpu.events import Job
 from gpu.settings import Scan
 from gpu.timing import race
@@ -46,6 +49,28 @@ def losses(model: Any, x: NDArray[Any], y: NDArray[Any], batch: int) -> list[flo
     return found
 
 
+def launches(model: Any, batch: int, device: Any) -> int:
+    """Return how many launches a training step is."""
+    places = {buffer: (buffer + 1) << 40 for buffer in range(MAX_BUFFERS)}
+    return len(CudaProgram(program(model._runtime, batch), device).launches(places, 1 << 39))
+
+
+class Trained:
+    """A network on the GPU, with its data there."""
+
+    def __init__(self, shape: Scan, name: str, device: Any) -> None:
+        self.model, self._device, self._batch = network(shape, name).to("cuda"), device, shape[0]
+        x, self._y = data(shape)
+        self._x = self.model._runtime.placement.upload(x)
+
+    def seconds(self, count: int) -> float:
+        """Train epochs, and return the device's time."""
+        return float(self._device.seconds(lambda: self._fit(count)))
+
+    def _fit(self, count: int) -> None:
+        self.model.fit(self._x, self._y, self._batch, epochs=count, shuffle=False, verbose=0)
+
+
 def run(job: Job) -> None:
     """Compare and time every shape."""
     device = available.open_device(0)
@@ -56,22 +81,17 @@ def run(job: Job) -> None:
         batch, steps, units = shape
         name = f"{units} units, {steps} steps, batch {batch}"
         job.begin(name)
-        (x, y), models = data(shape), {each: network(shape, each).to("cuda") for each in NAMES}
-        found = {each: losses(model, x, y, batch) for each, model in models.items()}
+        trained, (x, y) = {each: Trained(shape, each, device) for each in NAMES}, data(shape)
+        found = {each: losses(one.model, x, y, batch) for each, one in trained.items()}
         found["cell on the CPU"] = losses(network(shape), x, y, batch)
         wanted = np.array(found["cell on the CPU"])
         off = {each: float(np.max(np.abs(np.array(found[each]) / wanted - 1.0))) for each in NAMES}
-        there = {each: model._runtime.placement.upload(x) for each, model in models.items()}
-
-        def seconds(each: str, count: int, models: Any = models, there: Any = there, y: Any = y) -> float:
-            def fit() -> None:
-                models[each].fit(there[each], y, len(y) // STEPS, epochs=count, shuffle=False, verbose=0)
-
-            return float(device.seconds(fit))
-
-        contestants = {each: lambda count, each=each, seconds=seconds: seconds(each, count) for each in NAMES}
-        times = race(contestants, dict.fromkeys(NAMES, STEPS), job)
-        job.item(shape=list(shape), name=name, losses=found, off=off, us={each: times[each].micro() for each in NAMES})
+        times = race({each: one.seconds for each, one in trained.items()}, dict.fromkeys(NAMES, STEPS), job)
+        count = launches(trained["cell"].model, batch, device)
+        job.item(
+            shape=list(shape), name=name, losses=found, off=off, launches=count,
+            us={each: times[each].micro() for each in NAMES},
+        )  # fmt: skip
         for each in NAMES:
             if not off[each] <= TOLERANCE:
                 job.fail(f"{name}: losses of the {each} are off by {off[each]:.2g} of the cell's on the CPU")

@@ -144,12 +144,12 @@ def recurrent(section: Section) -> Iterator[str]:
 
 def cells(section: Section) -> Iterator[str]:
     """Yield a line for each network: a step with the cell, and beside it the layer of the same formula."""
-    yield "| network | cell us | quartiles | layer us (layer / cell) | losses off by |"
-    yield "|---|---:|---:|---:|---:|"
+    yield "| network | launches | cell us | quartiles | layer us (layer / cell) | losses off by |"
+    yield "|---|---:|---:|---:|---:|---:|"
     for one in section["items"]:
         own, layer = one["us"]["cell"], one["us"]["layer"]
         yield (
-            f"| {one['name']} | {_times(own)} | {layer[0]:.4g} ({layer[0] / own[0]:.2f}) "
+            f"| {one['name']} | {one['launches']} | {_times(own)} | {layer[0]:.4g} ({layer[0] / own[0]:.2f}) "
             f"| {max(one['off'].values()):.0e} |"
         )
 

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 import fastnn as fnn
+from fastnn import ops
 from fastnn.runtime.device import steps
 from own_cells import Associative
 
@@ -59,11 +60,15 @@ def test_the_same_tokens_as_on_the_cpu(name, monkeypatch):
     assert there == list(model.stream([3, 1], 5, seed=1))
 
 
-def test_networks_that_look_ahead_and_those_that_keep_no_state():
+def test_networks_that_cannot_go_step_by_step_and_calls_that_do_not():
     x = fnn.Input(STEPS, dtype="int64")
     h = fnn.GRU(3, return_sequences=True, go_backwards=True)(fnn.Embedding(TOKENS, 3)(x))
     model = fnn.Model(x, fnn.Dense(TOKENS)(h), seed=0, device="cuda")
     with pytest.raises(ValueError, match="goes backwards; cache=False takes causal networks"):
+        model.generate([1, 2], 3)
+    drawn = fnn.Dense(TOKENS)(fnn.GRU(3, return_sequences=True)(fnn.Embedding(TOKENS, 3)(x)))
+    model = fnn.Model(x, drawn + ops.random_normal((TOKENS,)), seed=0, device="cuda")
+    with pytest.raises(ValueError, match="draws random numbers, .*; cache=False takes causal networks"):
         model.generate([1, 2], 3)
     # without states, too, the tokens are those of the CPU
     model = gpt()

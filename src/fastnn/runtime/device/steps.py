@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from fastnn.runtime.bindings import Bindings
 from fastnn.runtime.device.placement import Placement
 from fastnn.runtime.programs.codes import next_steps as program_of
+from fastnn.runtime.programs.independence import traits
 from fastnn.runtime.runtime import Runtime
 
 
@@ -51,7 +52,7 @@ class DeviceStates:
     Raises
     ------
     NotImplementedError
-        When a step runs on the CPU only.
+        When the network draws random numbers.
     """
 
     def __init__(
@@ -60,30 +61,40 @@ class DeviceStates:
         self._next_steps, self._carried, self._size = next_steps, carried, size
         self._placement = placement
         self._several: dict[int | None, _Steps] = {}
-        self._dtype = self._of(None).runtime.table.dtype
+        table = self._of(None).runtime.table
+        if traits(table, training=False).random:
+            raise NotImplementedError("the network draws random numbers, which would be the same in all steps")
+        self._dtype = table.dtype
         self._halves = self._zeros(rows)
 
     def step(self, tokens: Sequence[int]) -> NDArray[Any]:
-        """Take the next token of each sequence, and return what the network gives after it, shape (rows, ...)."""
+        """Take the next token of each sequence, and return what the network gives after it, shape (rows, ...).
+
+        Raises
+        ------
+        NotImplementedError
+            When a record runs on the CPU only.
+        """
         return self._of(None)(np.array(tokens, np.int64), self._halves)
 
     def read(self, row: int, parts: Sequence[Sequence[int]]) -> None:
         """Take the next tokens of one sequence, those of a part together."""
-        device, alone = self._placement.device, self._halves[0].shape[0] == 1
+        if self._halves[0].shape[0] == 1:
+            self._take(parts, self._halves)
+            return
         # in memory of its own: a row may begin where kernels cannot read 16 bytes
-        halves = self._halves if alone else self._zeros(1)
-        pairs = (
-            [] if alone else [(self._place(whole, row), one) for whole, one in zip(self._halves, halves, strict=True)]
-        )
-        for place, one in pairs:
-            held = np.empty(self._size, self._dtype)
-            device.read(place, held)
+        device, alone, held = self._placement.device, self._zeros(1), np.empty(self._size, self._dtype)
+        for half, one in zip(self._halves, alone, strict=True):
+            device.read(self._place(half, row), held)
             device.write(one.device_address, held)
+        self._take(parts, alone)
+        for half, one in zip(self._halves, alone, strict=True):
+            device.write(self._place(half, row), one.copy_to_host())
+
+    def _take(self, parts: Sequence[Sequence[int]], halves: Sequence[Any]) -> None:
         for tokens in parts:
-            few = len(tokens) == 1
-            self._of(None if few else len(tokens))(np.array(tokens if few else [tokens], np.int64), halves)
-        for place, one in pairs:
-            device.write(place, one.copy_to_host())
+            one = len(tokens) == 1
+            self._of(None if one else len(tokens))(np.array(tokens if one else [tokens], np.int64), halves)
 
     def keep(self, rows: Sequence[int]) -> None:
         """Forget all sequences but these."""

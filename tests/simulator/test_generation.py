@@ -68,7 +68,7 @@ def test_networks_that_cannot_go_step_by_step_and_calls_that_do_not():
         model.generate([1, 2], 3)
     drawn = fnn.Dense(TOKENS)(fnn.GRU(3, return_sequences=True)(fnn.Embedding(TOKENS, 3)(x)))
     model = fnn.Model(x, drawn + ops.random_normal((TOKENS,)), seed=0, device="cuda")
-    with pytest.raises(ValueError, match="draws random numbers, .*; cache=False takes causal networks"):
+    with pytest.raises(ValueError, match=r"draws random numbers, .*; cache=False takes causal networks"):
         model.generate([1, 2], 3)
     # without states, too, the tokens are those of the CPU
     model = gpt()

@@ -2,6 +2,7 @@
 
 python benchmarks/ulp.py --quick              # a sample, in seconds
 python benchmarks/ulp.py --stride 1 --write   # all 2**32 bit patterns, written to docs/accuracy.md
+python benchmarks/ulp.py --double             # float64 functions over random numbers, against a longer long double
 """
 
 from __future__ import annotations
@@ -306,6 +307,44 @@ number: 2.99999976, the last float32 before the kink of hard_sigmoid at 3, alrea
 {heading}{rest}"""
 
 
+def double_numbers(name: str, count: int) -> np.ndarray[Any, np.dtype[np.float64]]:
+    """Return random arguments of many magnitudes for a float64 function."""
+    rng = np.random.default_rng(0)
+    u = rng.uniform(-1.0, 1.0, count)
+    scales = (1e-8, 1e-3, 0.05, 0.4, 1.0, 3.0, 20.0, 40.0, 300.0, 708.0)
+    x = np.concatenate([*(u * scale for scale in scales), np.copysign(np.exp(rng.uniform(-700.0, 700.0, count)), u)])
+    return np.abs(x) if name == "log" else np.where((name == "log1p") & (x <= -1.0), -x, x)
+
+
+def doubles(count: int) -> Iterator[str]:
+    """Measure the elementary functions of float64; yields rows of a table."""
+    if np.finfo(np.longdouble).nmant < 63:
+        raise SystemExit("--double: this platform's long double is float64")
+    one, zero = np.longdouble(1.0), np.longdouble(0.0)
+    exact: dict[str, Callable[[Any], Any]] = {
+        **{name: getattr(np, name) for name in ("exp", "expm1", "log", "log1p", "tanh")},
+        "sigmoid": lambda x: np.where(x < zero, np.exp(-np.abs(x)), one) / (one + np.exp(-np.abs(x))),
+        "softplus": lambda x: np.maximum(x, zero) + np.log1p(np.exp(-np.abs(x))),
+    }
+    functions = elementary.define(np.float64, formula, bits)
+    for name, reference_of in exact.items():
+        function = getattr(functions, name)
+
+        @numba.njit(fastmath=set(FORMULA_FLAGS), error_model="numpy")  # type: ignore[untyped-decorator]
+        def loop(x: Any, y: Any, function: Any = function) -> None:
+            for i in range(x.size):
+                y[i] = function(x[i])
+
+        x = double_numbers(name, count)
+        y = np.empty_like(x)
+        loop(x, y)
+        wanted = reference_of(x.astype(np.longdouble))
+        known = (np.abs(wanted) > 2.3e-308) & (np.abs(wanted) < 1.7e308)
+        error = np.abs(y[known] - wanted[known]) / np.spacing(np.abs(wanted[known]).astype(np.float64))
+        worst = int(np.argmax(error))
+        yield f"| {name} | {float(error[worst]):.3f} | {x[known][worst]:.17g} | {float(error.mean()):.3f} |"
+
+
 def main() -> None:
     """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -314,7 +353,13 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=1, help="threads (default: 1)")
     parser.add_argument("--only", default="", help="measure only the functions whose title contains this")
     parser.add_argument("--write", action="store_true", help="write docs/accuracy.md")
+    parser.add_argument("--double", action="store_true", help="measure the functions of float64 instead")
     options = parser.parse_args()
+    if options.double:
+        with np.errstate(all="ignore"):
+            for row in doubles(1_000_000):
+                print(row, flush=True)
+        return
     stride = QUICK_STRIDE if options.quick else options.stride
     if stride < 1 or options.jobs < 1:
         parser.error(f"--stride and --jobs: expected at least 1, got {stride} and {options.jobs}")

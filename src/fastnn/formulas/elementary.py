@@ -1,4 +1,4 @@
-"""Elementary functions: fastnn's own polynomials for float32, and libm for float64."""
+"""Elementary functions: fastnn's own polynomials, and the C library's erf and pow for float64."""
 
 # The formulas take and return scalars of one type, which the compiler infers; annotations would add nothing.
 # mypy: disable-error-code=no-untyped-def
@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from fastnn.formulas import powers, single
+from fastnn.formulas import double, powers, single, trigonometric
 from fastnn.formulas.single import Jit
 
 
@@ -25,7 +25,8 @@ def define(real: type, jit: Jit, bits: Any) -> SimpleNamespace:
     jit : callable
         Compiles a scalar function; it may contract multiplications and additions, nothing else.
     bits : object
-        Has ``float_as_int`` (float32 to int32) and ``int_as_float`` (int32 to float32); float64 needs none.
+        Has ``float_as_int`` (float32 to int32) and ``int_as_float`` (int32 to float32), and ``double_as_int`` and
+        ``int_as_double`` likewise for 64 bits.
 
     Returns
     -------
@@ -33,8 +34,8 @@ def define(real: type, jit: Jit, bits: Any) -> SimpleNamespace:
         ``exp, expm1, log, log1p, tanh, sigmoid, softplus, erf, sqrt``, ``power(a, b)`` and
         ``cos2pi(u) = cos(2 pi u)``. Also, for formulas with a tail that underflows, ``exp_parts(x, low) = (m, s, t)``:
         ``exp(x + low)`` is ``m * s * t`` for ``-150 <= x <= 89``, with ``m`` near 1 and ``s``, ``t`` powers of two to
-        multiply by last (in float64 both are 1); ``exp_weight(x)``: ``exp(x)`` for ``x <= 0``, in float32 with 0 in
-        place of subnormal results, for softmax; ``split(x) = (head, rest)``, where products of two heads are exact;
+        multiply by last (in float64 both are 1); ``exp_weight(x)``: ``exp(x)`` for ``x <= 0``, with 0 in place of
+        subnormal results, for softmax; ``split(x) = (head, rest)``, where products of two heads are exact;
         and ``quotient(x, d)``, which is ``x / d`` for ``0 < d <= 2**126`` or infinite d, such as the roots that
         optimizers divide by: in float32 within 2 ulp, and NaN for 0.
 
@@ -46,68 +47,40 @@ def define(real: type, jit: Jit, bits: Any) -> SimpleNamespace:
     Notes
     -----
     The float32 functions stay within 2 ulp of the true value over the whole range, subnormal results included
-    (measured by ``benchmarks/ulp.py``). The coefficients are our own minimax fits.
+    (measured by ``benchmarks/ulp.py``). The coefficients are our own minimax fits. Those of float64: `double`.
     """
     if real is np.float32:
         found = single.define(jit, bits)
         found.power = powers.define(jit, bits)
         return found
     if real is np.float64:
-        return _define_double(jit)
+        found = double.define(jit, bits)
+        _add_scalar(found, jit)
+        return found
     raise ValueError(f"real: expected numpy.float32 or numpy.float64, got {real!r}")
 
 
-def _define_double(jit: Jit) -> SimpleNamespace:
-    @jit
-    def exp(x):
-        return math.exp(x)
-
-    @jit
-    def expm1(x):
-        return math.expm1(x)
-
-    @jit
-    def log(x):
-        return math.log(x)
-
-    @jit
-    def log1p(x):
-        return math.log1p(x)
-
-    @jit
-    def tanh(x):
-        return math.tanh(x)
-
-    @jit
-    def sigmoid(x):
-        e = math.exp(-abs(x))
-        return (e if x < 0.0 else 1.0) / (1.0 + e)
-
-    @jit
-    def softplus(x):
-        return (0.0 if x < 0.0 else x) + math.log1p(math.exp(-abs(x)))
+def _add_scalar(found: SimpleNamespace, jit: Jit) -> None:
+    """Add the functions of float64 that take one number at a time, from the C library, and trivial ones."""
+    exp, sin = found.exp, trigonometric.define(np.float64, jit).sin
 
     @jit
     def erf(x):
         return math.erf(x)
 
     @jit
-    def sqrt(x):
+    def square_root(x):
         return math.sqrt(x)
 
     @jit
     def cos2pi(u):
         a = abs(u)
         r = a - a if a >= 4503599627370496.0 else a - ((a + 4503599627370496.0) - 4503599627370496.0)
-        return math.sin(6.283185307179586 * (0.25 - abs(r)))
+        return sin(6.283185307179586 * (0.25 - abs(r)))
 
     @jit
     def exp_parts(x, low):
-        return math.exp(x + low), 1.0, 1.0
-
-    @jit
-    def exp_weight(x):
-        return math.exp(x)
+        return exp(x + low), 1.0, 1.0
 
     @jit
     def power(a, b):
@@ -121,8 +94,5 @@ def _define_double(jit: Jit) -> SimpleNamespace:
     def quotient(x, d):
         return x / d
 
-    return SimpleNamespace(
-        exp=exp, expm1=expm1, log=log, log1p=log1p, tanh=tanh, sigmoid=sigmoid, softplus=softplus, erf=erf,
-        sqrt=sqrt, cos2pi=cos2pi, exp_parts=exp_parts, exp_weight=exp_weight, split=split,
-        quotient=quotient, power=power,
-    )  # fmt: skip
+    found.erf, found.sqrt, found.cos2pi, found.exp_parts = erf, square_root, cos2pi, exp_parts
+    found.power, found.split, found.quotient = power, split, quotient

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from fastnn.backend.cpu.codegen.elementary import exp_weight_of
+from fastnn.backend.cpu.codegen.elementary import functions
 from fastnn.backend.cpu.codegen.intrinsics import address, float64_pointer, int64_pointer
 from fastnn.backend.cpu.codegen.kernel import Kit, given, kernel, rows_part
 from fastnn.backend.cpu.codegen.options import formula
@@ -19,8 +19,8 @@ def angles(kit: Kit, variant: str) -> Callable[..., Any]:
     """Make cosines and sines of position scale exp(-i decay), in float64."""
     Y, POSITION, ROWS, HALF, SCALE, DECAY = kit.words("y position rows half scale decay")
     at, real = kit.at, kit.real
-    exp, functions = exp_weight_of("float64"), trigonometric.define(np.float64, formula)
-    sin, cos = functions.sin, functions.cos
+    exp, circle = functions("float64").exp_weight, trigonometric.define(np.float64, formula)
+    sin, cos = circle.sin, circle.cos
 
     def angles(record, context, ith, nth):
         r, params = int64_pointer(record), float64_pointer(record)

@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from fastnn.backend.cpu.codegen.elementary import exp_weight_of
 from fastnn.backend.cpu.codegen.intrinsics import (
     address,
     float64_pointer,
@@ -38,7 +37,7 @@ def attention(kit: Kit, variant: str) -> Callable[..., Any]:
     SCALE, RATE = kit.words("scale rate")
     size, reals, real, sizes = kit.itemsize, kit.reals, kit.real, Sizes.of(kit, "forward")
     lanes, width = Blocking.of(kit.dtype).lanes, Blocking.of(kit.dtype).width
-    exp, log, blocks = exp_weight_of(kit.dtype), kit.math.log, block_functions(kit, sizes)
+    exp, log, blocks = kit.math.exp_weight, kit.math.log, block_functions(kit, sizes)
     pack, score, times, load_mask, hide, drop = (
         blocks.pack, blocks.score, blocks.times, blocks.load_mask, blocks.hide, blocks.drop
     )  # fmt: skip

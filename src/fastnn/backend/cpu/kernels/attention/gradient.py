@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from fastnn.backend.cpu.codegen.elementary import exp_weight_of
 from fastnn.backend.cpu.codegen.intrinsics import (
     address,
     float64_pointer,
@@ -69,7 +68,7 @@ def attention_grad(kit: Kit, variant: str) -> Callable[..., Any]:
     SCALE, RATE = kit.words("scale rate")
     size, reals, real, sizes = kit.itemsize, kit.reals, kit.real, Sizes.of(kit, "gradient")
     lanes, width = Blocking.of(kit.dtype).lanes, Blocking.of(kit.dtype).width
-    exp, blocks = exp_weight_of(kit.dtype), block_functions(kit, sizes)
+    exp, blocks = kit.math.exp_weight, block_functions(kit, sizes)
     pack, score, times, load_mask, hide, drop = (
         blocks.pack, blocks.score, blocks.times, blocks.load_mask, blocks.hide, blocks.drop
     )  # fmt: skip

@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 
-from fastnn.backend.cpu.codegen.elementary import exp_weight_of
 from fastnn.backend.cpu.codegen.intrinsics import address, float64_pointer, int64_pointer, smaller, stack_bytes
 from fastnn.backend.cpu.codegen.kernel import Kit, kernel, rows_part
 from fastnn.backend.cpu.codegen.options import formula, helper
@@ -36,7 +35,7 @@ def attention_step(kit: Kit, variant: str) -> Callable[..., Any]:
     )
     (SCALE,) = kit.words("scale")
     size, reals, real = kit.itemsize, kit.reals, kit.real
-    lanes, exp = Blocking.of(kit.dtype).lanes, exp_weight_of(kit.dtype)
+    lanes, exp = Blocking.of(kit.dtype).lanes, kit.math.exp_weight
     add_rows = make_rows_update(kit.dtype, lanes)
     zero, one, nothing, block, piece, part_size = real(0.0), real(1.0), real(-np.inf), KEYS, _PIECE, _PART
     scores_bytes, part_bytes = _PIECE * size, _PART * size

@@ -47,6 +47,13 @@ def data(name: str) -> tuple[Any, Any]:
 # name, class of estimators, data, parameters; the aim is the ratio to reach
 CASES = [
     ("digits, 100", "MLPClassifier", "digits", {"hidden_layer_sizes": (100,), "max_iter": 100}, 8.0),
+    (
+        "digits, 100 tanh",
+        "MLPClassifier",
+        "digits",
+        {"hidden_layer_sizes": (100,), "activation": "tanh", "max_iter": 100},
+        8.0,
+    ),
     ("784-256-128-10", "MLPClassifier", "images", {"hidden_layer_sizes": (256, 128), "max_iter": 5}, 3.0),
     ("regression, 64, 64", "MLPRegressor", "regression", {"hidden_layer_sizes": (64, 64), "max_iter": 5}, 6.0),
 ]

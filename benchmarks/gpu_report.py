@@ -2,7 +2,7 @@
 
     python benchmarks/gpu_report.py --out FILE [--quick] [--minutes 8]
                                     [--section checks|digits|models|sanitizer|matmul|convolutions|recurrent
-                                               |warpgroups|bandwidth|calls|launches|training|all ...]
+                                               |cells|warpgroups|bandwidth|calls|launches|training|all ...]
 
 FILE.json and FILE.md are written again after every section, so that an interrupted run leaves its results.
 Each section is a separate process with a share of the time; unused time goes to the others. A section that takes

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from fastnn.backend.cuda.kernels import stages
 from fastnn.backend.cuda.launch.engine import CudaProgram
 from fastnn.demo.warm_cuda import Listed
 from fastnn.model.inspection import program
-from gpu import bandwidth, checks, convolutions, digits, matmul, oracle, recurrent, trainers, warpgroups
+from gpu import bandwidth, cells, checks, convolutions, digits, matmul, oracle, recurrent, trainers, warpgroups
 from gpu.events import Job
 from gpu.settings import Settings, choose
 from gpu.supervise import ROOT
@@ -37,6 +38,9 @@ def needed(settings: Settings, sections: Sequence[str], architecture: str) -> li
             yield from convolutions.keys(settings)
         if "recurrent" in sections:
             yield from recurrent.keys(settings)
+        if "cells" in sections:
+            for shape, name in product(settings.scans, cells.NAMES):
+                yield from _trained(cells.network(shape, name), shape[0], "float32")
         if "warpgroups" in sections and architecture == WARPGROUPS:
             yield from warpgroups.keys(settings)
         if "bandwidth" in sections:
@@ -123,7 +127,7 @@ def main() -> int:
     parser.add_argument(
         "--sections",
         nargs="*",
-        default=["checks", "matmul", "convolutions", "recurrent", "bandwidth", "digits", "training"],
+        default=["checks", "matmul", "convolutions", "recurrent", "cells", "bandwidth", "digits", "training"],
     )
     parser.add_argument("--quick", action="store_true")
     options = parser.parse_args()

@@ -28,17 +28,17 @@ def case_of(op: str, shape: Scan) -> Any:
     batch, steps, units = shape
     layer, uniform = op.removesuffix("_grad"), oracle.making.uniform
     dims = {"batch": batch, "steps": steps, "units": units, "wide": scans.GATES[layer] * units}
-    dims |= {"starts": 1, "states": 0, "reverse": 0, **({"after": 1, "slots": 5} if layer == "gru" else {})}
+    dims |= {"starts": 1, "states": 0, "reverse": 0, **({"after": 1, "slots": 2} if layer == "gru" else {})}
     given = {"dy"}
     if op == layer:
-        given = {"y", "kept", *({"bias"} if layer == "gru" else ())}
+        given = {"y", "kept", "gates", *({"bias"} if layer == "gru" else ())}
         dims |= {"biases": 2} if layer == "gru" else {}
     else:
         dims["ends"] = scans.STATES[layer]
     size = units**-0.5
     return oracle.making.Case(
         op, dims, {"a": 0.0, "ra": 0.0}, variant="tanh,sigmoid", optional=frozenset(given),
-        special={"w": uniform(-size, size), "kept": uniform(0.1, 0.9)},
+        special={"w": uniform(-size, size), "kept": uniform(0.1, 0.9), "gates": uniform(0.1, 0.9)},
     )  # fmt: skip
 
 

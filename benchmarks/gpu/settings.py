@@ -9,7 +9,8 @@ from workloads import Workload
 #: the sections in order of importance, and each one's share of the time
 SHARES = {
     "environment": 3, "kernels": 14, "checks": 25, "digits": 5, "models": 7, "sanitizer": 11, "matmul": 13,
-    "convolutions": 8, "recurrent": 4, "warpgroups": 9, "bandwidth": 9, "calls": 3, "launches": 3, "training": 20,
+    "convolutions": 8, "recurrent": 4, "cells": 4, "warpgroups": 9, "bandwidth": 9, "calls": 3, "launches": 3,
+    "training": 20,
 }  # fmt: skip
 #: the sections that the command line may choose; the first two always run
 SECTIONS = tuple(SHARES)[2:]
@@ -55,7 +56,7 @@ class Settings:
     convolutions : tuple of Convolution
         The timed convolutions.
     scans : tuple of Scan
-        The timed recurrent layers.
+        The timed recurrent layers, and cells.
     length, long, rows, cols : int
         The timed sizes of vectors and tables; `long` for the longest vectors.
     networks : tuple of Workload

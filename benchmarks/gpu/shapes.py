@@ -85,7 +85,7 @@ def _losses(size: Any) -> Iterator[Any]:
             dims |= {"per_sample": 1, "samples": dims["rows"]}
             yield _like(op, dims, making.Bound(16, 8 + cols / 4), optional=weighted)
     for variant in ("mean_squared_error", "huber", "binary_cross_entropy_logits"):
-        dims = {"rows": rows, "cols": size(16), "per_sample": 1, "samples": rows}
+        dims = {"rows": rows, "cols": size(16), "per_sample": 1, "samples": rows, "divisor": size(16)}
         yield _like("loss", dims, making.Bound(32, 4 + size(16) / 4), optional=weighted, variant=variant)
     dims = {"rows": rows, "per_sample": 1, "samples": rows}
     yield _like("sum_loss", dims, making.Bound(4, rows), optional=frozenset({"weight"}))
@@ -151,7 +151,7 @@ def _scans(size: Any) -> Iterator[Any]:
         # sums of many units stay within what activations change
         most = 0.4 * min(1.0, 16 / units) ** 0.5
         for layer, gates in (("simple_rnn", 1), ("gru", 3), ("lstm", 4)):
-            for op, given in ((layer, {"y", "kept"}), (f"{layer}_grad", {"dy"})):
+            for op, given in ((layer, {"y", "kept", "gates"}), (f"{layer}_grad", {"dy"})):
                 given |= {"bias"} if op == "gru" else set()
                 case = _like(op, shape, bound, optional=frozenset(given))
                 dims = {**next(one.dims for one in table if one.op == op and one.optional == given), **shape}

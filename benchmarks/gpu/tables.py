@@ -142,6 +142,18 @@ def recurrent(section: Section) -> Iterator[str]:
         )
 
 
+def cells(section: Section) -> Iterator[str]:
+    """Yield a line for each network: a step with the cell, and beside it the layer of the same formula."""
+    yield "| network | launches | cell us | quartiles | layer us (layer / cell) | losses off by |"
+    yield "|---|---:|---:|---:|---:|---:|"
+    for one in section["items"]:
+        own, layer = one["us"]["cell"], one["us"]["layer"]
+        yield (
+            f"| {one['name']} | {one['launches']} | {_times(own)} | {layer[0]:.4g} ({layer[0] / own[0]:.2f}) "
+            f"| {max(one['off'].values()):.0e} |"
+        )
+
+
 def warpgroups(section: Section) -> Iterator[str]:
     """Yield the lines of the checks, and those of the products."""
     checked = [one for one in section["items"] if "ratio" in one]

@@ -11,6 +11,7 @@ from fastnn.backend.cuda.codegen.kernel import KERNELS
 from fastnn.backend.cuda.codegen.sizes import DEVICE_RECURRENT, RECURRENT
 from fastnn.backend.cuda.kernels.recurrent import plan
 from fastnn.program.layout import Flag
+from own_cells import Associative
 from recurrent_cases import recurrent_cases
 from running import differences, run_reference
 
@@ -57,37 +58,20 @@ def test_samples_of_a_block(op, batch, units, expected, monkeypatch):
     assert KERNELS[op].scratch(dims, 4, algorithm) == expected_bytes
 
 
-class Leaky(fnn.Cell):
-    """A cell of the user's own."""
-
-    units = 2
-
-    def call(self, inputs, states):
-        h = 0.5 * states[0] + inputs
-        return h, h
+STATEFUL = {
+    "lstm": lambda **options: fnn.LSTM(3, **options),
+    "both": lambda **options: fnn.Bidirectional(fnn.GRU(3, **options)),
+    "cell": lambda **options: fnn.RNN(Associative(3), **options),
+}
 
 
-def test_loops_run_on_the_cpu_only(fake):
-    model = fnn.Sequential([fnn.Input((3, 2)), fnn.RNN(Leaky(), name="mine")], seed=0)
-    with pytest.raises(NotImplementedError, match=r"mine: .* runs? on the CPU only"):
-        model.freeze(device="cuda")
-    x = np.ones((2, 3, 2), np.float32)
-    expected = model.predict(x)
-    model.to("cuda")
-    with pytest.raises(NotImplementedError, match="mine: repeat has no CUDA kernel: it runs on the CPU only"):
-        model.predict(x)
-    model.to("cpu")
-    assert model.predict(x).tobytes() == expected.tobytes()
-
-
-@pytest.mark.parametrize("layer", [fnn.LSTM, fnn.Bidirectional], ids=lambda layer: layer.__name__)
-def test_states_that_pass_on_to_the_next_batch(layer):
+@pytest.mark.parametrize("make", STATEFUL.values(), ids=STATEFUL)
+def test_states_that_pass_on_to_the_next_batch(make):
     """They stay on the GPU, go with the model, and have the values that they have on a CPU."""
     rng, found = np.random.default_rng(0), []
     x, y = rng.normal(size=(6, 2, 2)), rng.normal(size=(6, 2, 1))
     for device in ("cpu", "cuda"):
-        options = {"return_sequences": True, "stateful": True}
-        recurrent = fnn.LSTM(3, **options) if layer is fnn.LSTM else fnn.Bidirectional(fnn.GRU(3, **options))
+        recurrent = make(return_sequences=True, stateful=True)
         model = fnn.Sequential([fnn.Input((2, 2)), recurrent, fnn.Dense(1)], seed=1)
         model.compile("sgd", "mse")
         model.to(device)

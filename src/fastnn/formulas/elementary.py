@@ -1,4 +1,4 @@
-"""Elementary functions: fastnn's own polynomials, and the C library's erf, pow and sine for float64."""
+"""Elementary functions: fastnn's own polynomials, and the C library's erf and pow for float64."""
 
 # The formulas take and return scalars of one type, which the compiler infers; annotations would add nothing.
 # mypy: disable-error-code=no-untyped-def
@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from fastnn.formulas import double, powers, single
+from fastnn.formulas import double, powers, single, trigonometric
 from fastnn.formulas.single import Jit
 
 
@@ -62,7 +62,7 @@ def define(real: type, jit: Jit, bits: Any) -> SimpleNamespace:
 
 def _add_scalar(found: SimpleNamespace, jit: Jit) -> None:
     """Add the functions of float64 that take one number at a time, from the C library, and trivial ones."""
-    exp = found.exp
+    exp, sin = found.exp, trigonometric.define(np.float64, jit).sin
 
     @jit
     def erf(x):
@@ -76,7 +76,7 @@ def _add_scalar(found: SimpleNamespace, jit: Jit) -> None:
     def cos2pi(u):
         a = abs(u)
         r = a - a if a >= 4503599627370496.0 else a - ((a + 4503599627370496.0) - 4503599627370496.0)
-        return math.sin(6.283185307179586 * (0.25 - abs(r)))
+        return sin(6.283185307179586 * (0.25 - abs(r)))
 
     @jit
     def exp_parts(x, low):

@@ -42,7 +42,7 @@ def define(real: Any, jit: Jit, elementary: SimpleNamespace) -> dict[str, Pair]:
         ``forward(x, a, b) -> y`` and ``gradient(x, dy, a, b) -> dx``; `a` and `b` are ignored.
     """
     single = real is np.float32
-    parts = _single_parts(jit, elementary) if single else _double_parts(jit)
+    parts = _single_parts(jit, elementary) if single else _double_parts(jit, elementary)
     near_silu, near_mish, near_gelu_tanh = parts.near_silu, parts.near_mish, parts.near_gelu_tanh
     normal_tail, normal_slope, near_gelu = parts.normal_tail, parts.normal_slope, parts.near_gelu
     exp_parts, split = elementary.exp_parts, elementary.split
@@ -247,18 +247,66 @@ def _single_parts(jit: Jit, elementary: SimpleNamespace) -> SimpleNamespace:
     )  # fmt: skip
 
 
-def _double_parts(jit: Jit) -> SimpleNamespace:
-    root_half = math.sqrt(0.5)
+def _double_parts(jit: Jit, elementary: SimpleNamespace) -> SimpleNamespace:
+    exp = elementary.exp
     density = 1.0 / math.sqrt(2.0 * math.pi)
+    # Mills' ratio (1 - Phi(x)) / phi(x), times 1 + x, over [0, 40] as a polynomial of (x - 6) / (x + 6): our own
+    # minimax fit, error 2^-56.9. The C library's erfc took 10 ns a number.
+    p = (
+        1.1366436262780721,
+        -0.21312697721638976,
+        0.0997924424615257,
+        -0.010962454957625795,
+        -0.040460783740332275,
+        0.0566309167332415,
+        -0.049547215702683646,
+        0.033204964238642685,
+        -0.017696342974639883,
+        0.007358597125781291,
+        -0.0021782465993384517,
+        0.00029951614954660616,
+        9.473776918139868e-05,
+        -6.605816146107945e-05,
+        1.1060257988882372e-05,
+        4.471352598929513e-06,
+        -2.5056001876846992e-06,
+        -1.0756858918658576e-09,
+        3.3179712477751784e-07,
+        -5.0202483572605866e-08,
+        -3.9203327676898894e-08,
+        7.37610230813034e-09,
+        3.9343840965640744e-09,
+    )
+
+    @jit
+    def block(y, square, first):
+        return (p[first] + y * p[first + 1]) + square * (p[first + 2] + y * p[first + 3])
+
+    @jit
+    def mills(size):
+        y = (size - 6.0) / (size + 6.0)
+        square = y * y
+        fourth = square * square
+        q = (p[20] + y * p[21]) + square * p[22]
+        q = block(y, square, 12) + fourth * (block(y, square, 16) + fourth * q)
+        q = block(y, square, 0) + fourth * (block(y, square, 4) + fourth * (block(y, square, 8) + fourth * q))
+        return q / (1.0 + size)
+
+    @jit
+    def normal(size):
+        """Return the density at `size`; the argument of its exponential is in twice the precision."""
+        head = np.float64(np.float32(size))
+        rest = -0.5 * ((size - head) * (size + head))
+        y = exp(-0.5 * (head * head))
+        return density * (y + y * (rest + rest * rest * (0.5 + rest * 0.16666666666666666)))
 
     @jit
     def normal_tail(size):
-        return 0.5 * size * math.erfc(size * root_half), 1.0, 1.0
+        return size * (normal(size) * mills(size)), 1.0, 1.0
 
     @jit
     def normal_slope(size):
-        y = 0.5 * math.erfc(size * root_half) - size * density * math.exp(-0.5 * size * size)
-        return y, 1.0, 1.0
+        return normal(size) * (mills(size) - size), 1.0, 1.0
 
     @jit
     def near(size, y):

@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastnn.model.stepping import Layout, limit_of
-from fastnn.runtime.calls import steps
+from fastnn.runtime.calls.steps import HostStates
+from fastnn.runtime.device.steps import DeviceStates
 from fastnn.runtime.programs.requests import output_ends
 from fastnn.runtime.runtime import Runtime
 
@@ -74,7 +75,9 @@ class Continued:
             raise ValueError(f"model {network.name!r}: gives scores of {tokens} tokens, but takes only {known} tokens")
         (ends,) = output_ends(table)
         self._probabilities = all(end.op == "softmax" for end in ends)
-        way = _Steps if cache and network.runtime.on_host else _Whole
+        # a step of a model on the CPU whose weights are on a GPU would read them anew
+        steps = cache and (network.runtime.placement is not None or network.runtime.on_host)
+        way = _Steps if steps else _Whole
         self._way: _Way = way(network, len(prompts))
 
     def scores(self) -> NDArray[Any]:
@@ -112,52 +115,46 @@ class _Steps:
     """Steps that read the last token only, because the state has what is known of those before."""
 
     def __init__(self, network: Network, rows: int) -> None:
-        self._network = network
         try:
-            self._one = self._prepared(None)
+            self._states = _states(network, rows)
         except (ValueError, NotImplementedError) as error:
             raise ValueError(f"generate: {error}; cache=False takes causal networks of any layers") from None
-        self._chunks: dict[int, Runtime] = {}
-        table = network.runtime.table
-        layout = Layout.of(table.architecture)
-        self._carried = layout.carried
-        self._state = np.zeros((2, rows, layout.size), table.dtype)
         #: how many tokens of each row the state knows
         self._known = [0] * rows
 
     def __call__(self, windows: Sequence[list[int]]) -> NDArray[Any]:
         for row, window in enumerate(windows):
             self._read(row, window)
-        last = np.array([window[-1] for window in windows], np.int64)
-        found = steps.call(self._one, last, self._state)
+        found = self._states.step([window[-1] for window in windows])
         self._known = [len(window) for window in windows]
         return found
 
     def keep(self, rows: list[int]) -> None:
-        self._state = np.ascontiguousarray(self._state[:, rows])
+        self._states.keep(rows)
         self._known = [self._known[row] for row in rows]
 
     def restart(self, row: int) -> None:
-        self._state[0, row, : self._carried] = 0.0
+        self._states.restart(row)
         self._known[row] = 0
 
     def _read(self, row: int, window: list[int]) -> None:
         """Read all tokens of a row but the last, whose scores are not needed."""
-        at, end, state = self._known[row], len(window) - 1, self._state[:, row : row + 1]
-        for size in _CHUNKS:
+        at, end, parts = self._known[row], len(window) - 1, list[list[int]]()
+        for size in (*_CHUNKS, 1):
             while end - at >= size:
-                steps.call(self._of_chunk(size), np.array([window[at : at + size]], np.int64), state)
+                parts.append(window[at : at + size])
                 at += size
-        for token in window[at:end]:
-            steps.call(self._one, np.array([token], np.int64), state)
+        if parts:
+            self._states.read(row, parts)
 
-    def _of_chunk(self, size: int) -> Runtime:
-        if size not in self._chunks:
-            self._chunks[size] = self._prepared(size)
-        return self._chunks[size]
 
-    def _prepared(self, number: int | None) -> Runtime:
-        return steps.prepare(self._network.next_steps(number), self._network.runtime.step_codes, number)
+def _states(network: Network, rows: int) -> HostStates | DeviceStates:
+    """Return what is known of sequences, where the network is."""
+    runtime, layout = network.runtime, Layout.of(network.runtime.table.architecture)
+    placement = runtime.placement
+    if placement is not None:
+        return DeviceStates(network.next_steps, placement, rows, layout.size, layout.carried)
+    return HostStates(network.next_steps, runtime.step_codes, rows, layout.size, layout.carried)
 
 
 class _Whole:
@@ -180,7 +177,7 @@ class _Whole:
         if self._steps is not None and max(lengths) > self._steps:
             raise ValueError(
                 f"model {self._network.name!r}: takes {self._steps} tokens at a time, got {max(lengths)} in a "
-                "sequence; with cache=True, on the CPU, it takes any number"
+                "sequence; with cache=True it takes any number"
             )
         found = self._after(windows, self._least)
         if not self._checked:

@@ -59,8 +59,8 @@ class GeneratingMixin(ExtrasMixin):
             Tokens that end a sequence; they are not returned.
         cache : bool
             Whether to keep the states of recurrent layers, and the keys and values of attention, from token to token.
-            False computes the whole sequence again for each token, as do models on a GPU; then recurrent networks, too,
-            take only as many tokens as their input has steps.
+            False computes the whole sequence again for each token; then recurrent networks, too, take only as many
+            tokens as their input has steps.
 
         Returns
         -------

@@ -47,6 +47,14 @@ def rounds_of(records: NDArray[np.int64]) -> NDArray[np.int64]:
     return rounds
 
 
+def in_loops(records: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Return for each record of a program whether it is in the body of a loop."""
+    found = np.zeros(len(records), bool)
+    for loop in loops_of(records):
+        found[loop.start + 1 : loop.last + 1] = True
+    return found
+
+
 class LoopState:
     """What the verifier knows about loops while it goes through a program's records.
 

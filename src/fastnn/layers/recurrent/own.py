@@ -120,7 +120,7 @@ class RNN(OverTime):
 
     The steps are a loop in compiled code: programs are as large for a thousand steps as for two. What depends on no
     state, such as products of the inputs with weights, is computed for all steps at once. A step cannot draw random
-    numbers. The layer runs on the CPU only. Saved models contain a cell's fields; its class has to be registered where
+    numbers. Saved models contain a cell's fields; its class has to be registered where
     they are loaded. Arguments are those of Keras 3's `RNN`.
     """
 

@@ -8,8 +8,8 @@ from typing import Any
 
 from fastnn.backend.protocol import Device, DeviceExecutable
 
-# A graph is some tens of kilobytes in the driver.
-_KEPT_GRAPHS = 32
+# A graph of a usual step is some tens of kilobytes in the driver; one of a loop has the launches of all its rounds.
+_KEPT_GRAPHS, _KEPT_LAUNCHES = 32, 1 << 17
 
 
 class Replayer:
@@ -18,6 +18,7 @@ class Replayer:
     def __init__(self, device: Device) -> None:
         self._device = device
         self._graphs: OrderedDict[Any, Any] = OrderedDict()
+        self._sizes: dict[Any, int] = {}
 
     def run(
         self, bound: DeviceExecutable, addresses: Mapping[int, int], scratch: int, context: int, steps: int
@@ -32,9 +33,12 @@ class Replayer:
         key = (bound, tuple(sorted(addresses.items())), scratch, context)
         if key not in self._graphs:
             made = bound.launches(addresses, scratch)
-            self._graphs[key] = None
-            while len(self._graphs) > _KEPT_GRAPHS:
-                self._graphs.popitem(last=False)
+            self._graphs[key], self._sizes[key] = None, len(made)
+            while len(self._graphs) > _KEPT_GRAPHS or (
+                len(self._graphs) > 1 and sum(self._sizes.values()) > _KEPT_LAUNCHES
+            ):
+                oldest, _ = self._graphs.popitem(last=False)
+                del self._sizes[oldest]
             if steps == 1:
                 # most runs are never repeated, and making a graph takes longer than launching
                 self._device.run(made, context)

@@ -26,8 +26,8 @@ from fastnn.lower.lower import lower, rewrite
 from fastnn.lower.update import for_batch
 from fastnn.objective.objective import LOSSES, PENALTY, Objective
 from fastnn.optimizers import Optimizer
-from fastnn.program.layout import SHARED, Buffer
-from fastnn.program.program import Program
+from fastnn.program.layout import SHARED, Buffer, encode
+from fastnn.program.program import Program, RecordDraft
 from fastnn.program.record import ITEM_SIZES
 from fastnn.runtime.parameters import ParameterTable
 from fastnn.runtime.programs.computation import Computation
@@ -46,6 +46,27 @@ def network(table: ParameterTable, rows: int | None = None) -> Recipe:
     made = _computation(table, rows, training=False)
     recipe = _recipe(made, "network", _inputs(made), _numbers(made, made.outputs, Role.OUTPUT), rows=rows)
     return recipe._replace(state=_state_of(table))
+
+
+def next_steps(table: ParameterTable, rows: int) -> Program:
+    """Return the program of the next steps of sequences, for a device, which reads and fills the memory of arrays.
+
+    Its data slots are the inputs, which are x and the halves of the state, and the output. What is carried to the next
+    step is copied to the first half when all else is computed.
+    """
+    made, state = _computation(table, rows, training=False), _state_of(table)
+    assert state is not None
+    read = _inputs(made)
+    inputs = [x for x, _ in read]
+    results = _results(made.graph, made.outputs, {x.id for x in inputs})
+    made.count(training=False)
+    task = made.task("predict", arrays=[*inputs, *results])
+    first, second = (slot for slot, (_, each) in enumerate(read, Buffer.DATA) if each.role == Role.STATE)
+    size = inputs[-1].columns
+    dims = {"rows": rows, "cols": state.carried, "target_cols": size, "target_first": 0}
+    dims |= {"source_cols": size, "source_first": 0}
+    copy = RecordDraft("copy_columns", {"y": encode(first, 0), "x": encode(second, 0)}, dims, label="state")
+    return lower(replace(task, tail=[copy, *task.tail]), rewrite(task))
 
 
 def input_gradients(table: ParameterTable, rows: int | None = None) -> Recipe:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from fastnn.backend.cuda.codegen import library
 from fastnn.backend.cuda.launch import fusion, launches
 from fastnn.backend.cuda.launch.gaps import without_gaps
+from fastnn.backend.cuda.launch.loops import launches_of, with_aligned_windows
 from fastnn.backend.protocol import KernelHolder
 from fastnn.console import compiling, is_interactive
 from fastnn.program.layout import SHARED, Buffer
@@ -28,7 +29,8 @@ class CudaProgram:
     Attributes
     ----------
     program : Program
-        Some of its values may have moved, and operands with gaps of products with one matrix are copied.
+        Some of its values may have moved; operands with gaps of products with one matrix are copied, and so are
+        windows of loops that are not aligned.
     writes : frozenset of int
         Buffers that the program changes.
     shared : float
@@ -44,7 +46,7 @@ class CudaProgram:
 
     def __init__(self, program: Program, device: KernelHolder, precision: str = "float32") -> None:
         launches.check(program)
-        program = without_gaps(program)
+        program = with_aligned_windows(without_gaps(program))
         keys = launches.keys_of(program, precision, device.warpgroups)
         program, self._works = fusion.arrange(program, keys, precision)
         self.program, self.device = program, device
@@ -66,4 +68,4 @@ class CudaProgram:
 
     def launches(self, addresses: Mapping[int, int], scratch: int) -> list[launches.Launch]:
         """Return the launches of one step on buffers at these addresses."""
-        return [launch for work in self._works for launch in work.launches(self._made[work.key], addresses, scratch)]
+        return list(launches_of(self._works, self._made, addresses, scratch))

@@ -19,6 +19,7 @@ from fastnn.backend.cuda.codegen.kernel import Key
 from fastnn.backend.cuda.launch.fusion_patterns import Decoded, Group, backward, forward
 from fastnn.backend.cuda.launch.launches import Work, works_of
 from fastnn.program.layout import DIMS_AT, OPERANDS_AT, Buffer, align, decode, encode
+from fastnn.program.loop_rules import in_loops
 from fastnn.program.program import Program, Value
 
 #: whether records are fused at all; tests compare both
@@ -48,11 +49,11 @@ def arrange(program: Program, keys: Sequence[Key], precision: str) -> tuple[Prog
 
 
 def find(program: Program, precision: str = "float32") -> list[Group]:
-    """Find the groups of a program."""
+    """Find the groups of a program, outside loops."""
     found: list[Group] = []
-    code, at = Decoded(program), 0
+    code, looped, at = Decoded(program), in_loops(program.records), 0
     while ENABLED and at < len(program):
-        group = forward(code, at, precision) or backward(code, at, precision)
+        group = None if looped[at] else forward(code, at, precision) or backward(code, at, precision)
         if group is not None:
             found.append(group)
         at += 1 if group is None else group.count

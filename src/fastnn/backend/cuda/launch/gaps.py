@@ -2,59 +2,36 @@
 
 Kernels of `batched_matmul` make one tile after the other, whatever the sizes. The kernels of `matmul` choose among many
 algorithms, cut long sums into parts, and round for tensor cores, but they read operands without gaps. The copies are
-short-lived: those of all products share memory at the arena's end.
+short-lived: those of all products share memory at the arena's end. In the body of a loop, where copies would be made in
+every round, products stay as they are.
 """
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 from numpy.typing import NDArray
 
+from fastnn.backend.cuda.launch.rewriting import Parts, rewritten
 from fastnn.program.layout import FLAGS_WORD, Buffer, Flag, align, encode
+from fastnn.program.loop_rules import in_loops
 from fastnn.program.opcodes import OPS
-from fastnn.program.program import Program, RecordDraft, Value, make_program
-from fastnn.program.record import ITEM_SIZES, KernelKey, dims_of, op_of, params_of
+from fastnn.program.program import Program, RecordDraft, Value
+from fastnn.program.record import ITEM_SIZES, dims_of, op_of, params_of
 
 _BATCHED = OPS["batched_matmul"]
 
 
 def without_gaps(program: Program) -> Program:
-    """Return a program in which products of one matrix with gaps are copies and a `matmul`."""
-    if all(not _operands_with_gaps(record) for record in program.records):
-        return program
-    records: list[NDArray[np.int64]] = []
-    kernels: list[KernelKey] = []
-    labels: list[str] = []
-    maps: list[KernelKey | None] = []
-    copies: list[Value] = []
-    #: where each record is in the new program
-    places: list[int] = []
-    end = align(program.arena_bytes)
+    """Return a program in which products of one matrix with gaps, outside loops, are copies and a `matmul`."""
+    parts: dict[int, Parts] = {}
+    values: list[Value] = []
+    looped = in_loops(program.records)
     for index, record in enumerate(program.records):
-        names = _operands_with_gaps(record)
-        if not names:
-            added = [record], [program.kernels[index]]
-        else:
-            drafts, values = _copied(record, names, program, len(records))
-            made = make_program(program.name, program.batch, program.dtype, drafts, (), {})
-            added = list(made.records), list(made.kernels)
-            copies += values
-            end = max(end, *(value.offset + align(value.nbytes) for value in values))
-        records += added[0]
-        kernels += added[1]
-        labels += [program.labels[index]] * len(added[0])
-        maps += [*[None] * (len(added[0]) - 1), program.maps[index]]
-        places.append(len(records) - 1)
-    values = [replace(each, first=places[each.first], last=places[each.last]) for each in program.values]
-    chains = [each._replace(first=places[each.first], last=places[each.last]) for each in program.chains]
-    table = np.stack(records)
-    table.flags.writeable = False
-    return replace(
-        program, records=table, kernels=tuple(kernels), maps=tuple(maps), labels=tuple(labels),
-        values=(*values, *copies), sizes={**program.sizes, Buffer.ARENA: end}, chains=tuple(chains),
-    )  # fmt: skip
+        names = [] if looped[index] else _operands_with_gaps(record)
+        if names:
+            parts[index], copies = _copied(program, index, names)
+            values += copies
+    return rewritten(program, program.records, parts, values) if parts else program
 
 
 def _shapes(dims: dict[str, int], flags: int) -> dict[str, tuple[int, int]]:
@@ -77,10 +54,9 @@ def _operands_with_gaps(record: NDArray[np.int64]) -> list[str]:
     return [name for name, (_, cols) in shapes.items() if dims[f"{name}_first"] or dims[f"{name}_row"] != cols]
 
 
-def _copied(
-    record: NDArray[np.int64], names: list[str], program: Program, first: int
-) -> tuple[list[RecordDraft], list[Value]]:
-    """Return the copies and the product for a record, which are to be the records from a number on."""
+def _copied(program: Program, index: int, names: list[str]) -> tuple[list[RecordDraft], list[Value]]:
+    """Return the copies and the product for a record, and the copies' values."""
+    record = program.records[index]
     dims, flags = dims_of(record), int(record[FLAGS_WORD])
     operands = {name: int(record[_BATCHED.word(name)]) for name in "cab"}
     end, item = align(program.arena_bytes), ITEM_SIZES[program.dtype]
@@ -93,8 +69,9 @@ def _copied(
         view |= {"first": dims[f"{name}_first"], "size": dims[f"{name}_size"]}
         copy = encode(Buffer.ARENA, end)
         drafts.append(RecordDraft("strided", {"y": copy, "x": operands[name]}, view))
-        values.append(Value(f"copy of {name}", end, rows * cols * item, first + len(values), first + len(names)))
+        values.append(Value(f"copy of {name}", end, rows * cols * item, index, index))
         operands[name] = copy
         end += align(rows * cols * item)
     turned = Flag(flags) & (Flag.TRANSPOSE_A | Flag.TRANSPOSE_B)
-    return [*drafts, RecordDraft("matmul", operands, {name: dims[name] for name in "mnk"}, flags=turned)], values
+    sizes = {name: dims[name] for name in "mnk"}
+    return [*drafts, RecordDraft("matmul", operands, sizes, flags=turned, mapped=program.maps[index])], values

@@ -73,6 +73,11 @@ class Work:
     table: tuple[tuple[int, ...], ...] = ()
     scratch: int = 0
 
+    @property
+    def operands(self) -> list[int]:
+        """The operands of the record that are present."""
+        return [word for word in self.words[OPERANDS_AT:DIMS_AT] if word != ABSENT]
+
     def launches(self, stages: Sequence[Stage], addresses: Mapping[int, int], scratch: int) -> list[Launch]:
         """Return the launches of its kernel's stages, except those with an empty grid."""
         words = resolve(self.words, addresses, scratch)

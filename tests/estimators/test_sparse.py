@@ -104,3 +104,26 @@ def test_a_batch_that_is_too_large_is_refused():
         MemoryError, match="the rows of a batch are made dense, and 10 x 1099511627776 numbers would take"
     ):
         data.SparseRows(wide).take(slice(0, 10))
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {},
+        {"activation": "identity", "dtype": "float32"},
+        {"hidden_layer_sizes": (), "alpha": 0.0},
+        {"batch_norm": True, "dropout": 0.3, "activation": "tanh"},
+    ],
+)
+def test_predictions_multiply_rows_of_few_numbers_by_themselves(given, monkeypatch):
+    rng = np.random.default_rng(0)
+    x = np.where(rng.random((150, 30)) < 0.07, X + 1.0, 0.0)
+    made = fsk.MLPClassifier(**SMALL | given).fit(x, Y)
+    monkeypatch.setattr(data.SparseRows, "take", lambda self, rows: pytest.fail("made dense"))
+    found = made.predict_proba(sparse.csr_matrix(x))
+    assert found.dtype == made.coefs_[0].dtype
+    np.testing.assert_allclose(found, made.predict_proba(x), rtol=1e-4 if "dtype" in given else 1e-12)
+    bad = sparse.csr_matrix(x)
+    bad.data[3] = np.inf
+    with pytest.raises(ValueError, match="infinity"):
+        made.predict(bad)

@@ -17,8 +17,10 @@ Array = NDArray[Any]
 
 #: sparse data that would take more bytes than this are made dense a few rows at a time
 WHOLE = 2**28
-#: the bytes of the rows that predictions make dense at a time
+#: the bytes of the rows that predictions make dense at a time, or of their products
 _BLOCK = 2**25
+#: a smaller share of numbers that are not zero is multiplied faster by itself
+_SPARSE = 0.1
 
 
 class SparseRows:
@@ -40,6 +42,17 @@ class SparseRows:
 
     def __len__(self) -> int:
         return self.shape[0]
+
+    @property
+    def is_sparse(self) -> bool:
+        """Whether so few numbers are not zero that their products take less time than those of dense rows."""
+        return bool(self._matrix.nnz < _SPARSE * self.shape[0] * self.shape[1])
+
+    def products(self, kernel: Array) -> Iterator[Array]:
+        """Yield the products of all rows with a matrix, some at a time; zeros are passed over."""
+        size = max(1, _BLOCK // (kernel.shape[1] * kernel.itemsize))
+        for first in range(0, len(self), size):
+            yield np.asarray(self._matrix[first : first + size] @ kernel)
 
     def take(self, rows: slice | NDArray[np.int64]) -> Array:
         """Return dense rows, until the next call, which writes to the same place.

@@ -109,11 +109,14 @@ class NetworkEstimator(BaseEstimator, ABC):  # type: ignore[misc]
         return self._outputs(X)
 
     def _outputs(self, X: Any) -> Array:
-        """Return the outputs of the network for checked data, dense or sparse."""
+        """Return the outputs of the network for checked data, dense or sparse; those of a training have read them."""
         network = self._network_of_weights()
-        if not isinstance(X, SparseRows):
-            check_range(X, network.dtype)
-            X = readable(X)
+        if isinstance(X, SparseRows):
+            return predicted(network.model, X)
+        check_range(X, network.dtype)
+        X = readable(X)
+        if isinstance(X, SparseRows) and X.is_sparse:
+            return network.outputs_of_sparse(X)
         return predicted(network.model, X)
 
     def to_model(self) -> Sequential:

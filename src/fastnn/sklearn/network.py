@@ -205,6 +205,16 @@ class Network:
         made.set_weights(self.all_weights())
         return made
 
+    def outputs_of_sparse(self, x: SparseRows) -> Array:
+        """Return the outputs for sparse rows, by their own products with the first kernel and a network of the rest."""
+        design = self.design
+        _, first, *others = design.layers(plain=True)
+        rest = [Input(design.units[1]), *([] if first.activation is None else [Activation(first.activation)]), *others]
+        made = Sequential(rest, dtype=design.dtype, device=design.device)
+        made.set_weights(self.all_weights()[2:])
+        parts = (part + self.intercepts[0] for part in x.products(self.coefs[0]))
+        return np.concatenate([made.predict(part.astype(self.dtype, copy=False)) for part in parts])
+
     def compile(self, optimizer: Optimizer) -> None:
         """Begin to train with an optimizer, whose state is new."""
         loss, factor = self.design.objective()

@@ -15,6 +15,8 @@ DOUBLE = elementary.define(np.float64, formula, bits)
 ACTIVATE = activations.define(np.float64, formula, DOUBLE)
 # Bounds in ulp of float64 functions, a little above what benchmarks/ulp.py finds.
 DOUBLE_ULP = {"exp": 0.8, "expm1": 2.0, "log": 0.9, "log1p": 1.5, "tanh": 2.5, "sigmoid": 1.7, "softplus": 1.9}
+# without functions: for vectors of two numbers the compiler may find that they do not pay
+PLAIN = {"linear", "step", "relu", "relu6", "leaky_relu", "hard_sigmoid", "softsign"}
 
 
 def compiled(function):
@@ -67,7 +69,9 @@ def test_float64_is_right_to_a_few_ulp(name):
     assert error.max() <= DOUBLE_ULP[name]
 
 
-@pytest.mark.parametrize("name", [*DOUBLE_ULP, "cos2pi", *(f"activation {n}" for n in activations.SAVES)])
+@pytest.mark.parametrize(
+    "name", [*DOUBLE_ULP, "cos2pi", *(f"activation {n}" for n in activations.SAVES if n not in PLAIN)]
+)
 def test_float64_vectorises(name):
     for call in made(name):
         call(np.ones(1))

@@ -17,6 +17,7 @@ ACTIVATE = activations.define(np.float64, formula, DOUBLE)
 DOUBLE_ULP = {"exp": 0.8, "expm1": 2.0, "log": 0.9, "log1p": 1.5, "tanh": 2.5, "sigmoid": 1.7, "softplus": 1.9}
 # without functions: for vectors of two numbers the compiler may find that they do not pay
 PLAIN = {"linear", "step", "relu", "relu6", "leaky_relu", "hard_sigmoid", "softsign"}
+VECTORS = [*DOUBLE_ULP, "cos2pi", *(f"activation {name}" for name in activations.SAVES if name not in PLAIN)]
 
 
 def compiled(function):
@@ -69,9 +70,7 @@ def test_float64_is_right_to_a_few_ulp(name):
     assert error.max() <= DOUBLE_ULP[name]
 
 
-@pytest.mark.parametrize(
-    "name", [*DOUBLE_ULP, "cos2pi", *(f"activation {n}" for n in activations.SAVES if n not in PLAIN)]
-)
+@pytest.mark.parametrize("name", VECTORS)
 def test_float64_vectorises(name):
     for call in made(name):
         call(np.ones(1))

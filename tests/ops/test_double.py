@@ -3,13 +3,13 @@
 import math
 import re
 
-import numba
 import numpy as np
 import pytest
 
 from fastnn.backend.cpu.codegen import bits
-from fastnn.backend.cpu.codegen.options import FORMULA_FLAGS, formula
+from fastnn.backend.cpu.codegen.options import formula
 from fastnn.formulas import activations, elementary
+from formula_loops import compiled
 
 DOUBLE = elementary.define(np.float64, formula, bits)
 ACTIVATE = activations.define(np.float64, formula, DOUBLE)
@@ -18,21 +18,6 @@ DOUBLE_ULP = {"exp": 0.8, "expm1": 2.0, "log": 0.9, "log1p": 1.5, "tanh": 2.5, "
 # without functions: for vectors of two numbers the compiler may find that they do not pay
 PLAIN = {"linear", "step", "relu", "relu6", "leaky_relu", "hard_sigmoid", "softsign"}
 VECTORS = [*DOUBLE_ULP, "cos2pi", *(f"activation {name}" for name in activations.SAVES if name not in PLAIN)]
-
-
-def compiled(function):
-    @numba.njit(fastmath=set(FORMULA_FLAGS), error_model="numpy")
-    def loop(x, y):
-        for i in range(x.size):
-            y[i] = function(x[i])
-
-    def call(x):
-        y = np.empty_like(x)
-        loop(x, y)
-        return y
-
-    call.loop = loop
-    return call
 
 
 def made(name):

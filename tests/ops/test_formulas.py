@@ -11,6 +11,7 @@ import pytest
 from fastnn.backend.cpu.codegen import bits
 from fastnn.backend.cpu.codegen.options import FORMULA_FLAGS, formula
 from fastnn.formulas import activations, elementary, losses
+from formula_loops import compiled
 
 F32, F64 = np.float32, np.float64
 NAN, INF = math.nan, math.inf
@@ -150,21 +151,6 @@ LOSS_KINKS = {  # distance of (p, t) from the nearest kink
     "kl_divergence": lambda p, t: np.minimum(np.abs(p - 1e-7), np.abs(p - 1.0)),
 }
 PROBABILITIES = {"binary_cross_entropy", "kl_divergence", "poisson"}
-
-
-def compiled(function):
-    @numba.njit(fastmath=set(FORMULA_FLAGS), error_model="numpy")
-    def loop(x, y):
-        for i in range(x.size):
-            y[i] = function(x[i])
-
-    def call(x):
-        y = np.empty_like(x)
-        loop(x, y)
-        return y
-
-    call.loop = loop
-    return call
 
 
 def callable_from_python(function):

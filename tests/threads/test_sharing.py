@@ -70,9 +70,17 @@ def test_workers_that_do_not_wake_are_not_waited_for(clock):
     assert set(shared[60:]) == {False}
 
 
-def test_a_training_measures_its_programs_and_keeps_its_bits(monkeypatch):
+@pytest.fixture
+def measuring(monkeypatch):
+    """Short programs measure, soon also where no worker comes, and once."""
     monkeypatch.setattr(sharing, "MOST_NANOSECONDS", 1e6)
+    monkeypatch.setattr(sharing, "_PATIENCE", 0.005)
+    monkeypatch.setattr(sharing, "_FIRST", 1e9)
     monkeypatch.setattr(thread_pool, "WAKE_NANOSECONDS", 0.0)
+
+
+@pytest.mark.usefixtures("measuring")
+def test_a_training_measures_its_programs_and_keeps_its_bits():
     rng = np.random.default_rng(0)
     x, y = rng.normal(size=(1280, 60)), rng.integers(0, 3, 1280)
     found = []
@@ -88,9 +96,8 @@ def test_a_training_measures_its_programs_and_keeps_its_bits(monkeypatch):
         np.testing.assert_array_equal(mine, its)
 
 
-def test_small_calls_measure_themselves_and_keep_their_bits(monkeypatch):
-    monkeypatch.setattr(sharing, "MOST_NANOSECONDS", 3e5)
-    monkeypatch.setattr(thread_pool, "WAKE_NANOSECONDS", 0.0)
+@pytest.mark.usefixtures("measuring")
+def test_small_calls_measure_themselves_and_keep_their_bits():
     rng = np.random.default_rng(0)
     x, y = rng.normal(size=(200, 64)).astype(np.float32), rng.integers(0, 3, 200)
     found = []
@@ -101,7 +108,7 @@ def test_small_calls_measure_themselves_and_keep_their_bits(monkeypatch):
             model.compile("adam", "cross_entropy")
             for _ in range(300):
                 model.train_on_batch(x, y)
-            predicted = [model.predict(x) for _ in range(300)]
+            predicted = [model.predict(x) for _ in range(1500)]
             assert all(np.array_equal(one, predicted[0]) for one in predicted)
             found.append([*model.get_weights(), predicted[0]])
         ((_, measured),) = model._prediction.together._measured.values()

@@ -38,7 +38,8 @@ class Passes(Protocol):
     def certain(self) -> float:
         """Return how many passes from the next one on are trained whatever happens in them, 1 to inf.
 
-        They may all be trained before the callbacks hear of the first one.
+        They may all be trained before the callbacks hear of the first one; an interrupt among them leaves weights that
+        are ahead of what the callbacks have heard.
         """
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import math
+import statistics
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -316,6 +317,31 @@ def double_numbers(name: str, count: int) -> np.ndarray[Any, np.dtype[np.float64
     return np.abs(x) if name == "log" else np.where((name == "log1p") & (x <= -1.0), -x, x)
 
 
+def nanoseconds(loop: Callable[..., None], x: Any, y: Any) -> float:
+    """Return the time of a number in a loop, the median of several."""
+    times = []
+    for _ in range(5):
+        start = time.perf_counter()
+        loop(x, y)
+        times.append(time.perf_counter() - start)
+    return 1e9 * statistics.median(times) / float(x.size)
+
+
+def of_library(name: str, x: Any, y: Any) -> str:
+    """Return the time of a number of the C library's function, if it has the name, in the same loop."""
+    function = getattr(math, name, None)
+    if function is None:
+        return ""
+
+    @numba.njit(error_model="numpy")  # type: ignore[untyped-decorator]
+    def loop(x: Any, y: Any) -> None:
+        for i in range(x.size):
+            y[i] = function(x[i])
+
+    loop(x, y)
+    return f"{nanoseconds(loop, x, y):.1f}"
+
+
 def doubles(count: int) -> Iterator[str]:
     """Measure the elementary functions of float64; yields rows of a table."""
     if np.finfo(np.longdouble).nmant < 63:
@@ -342,7 +368,8 @@ def doubles(count: int) -> Iterator[str]:
         known = (np.abs(wanted) > 2.3e-308) & (np.abs(wanted) < 1.7e308)
         error = np.abs(y[known] - wanted[known]) / np.spacing(np.abs(wanted[known]).astype(np.float64))
         worst = int(np.argmax(error))
-        yield f"| {name} | {float(error[worst]):.3f} | {x[known][worst]:.17g} | {float(error.mean()):.3f} |"
+        found = f"{float(error[worst]):.3f} | {x[known][worst]:.17g} | {float(error.mean()):.3f}"
+        yield f"| {name} | {found} | {nanoseconds(loop, x, y):.1f} | {of_library(name, x, y)} |"
 
 
 def main() -> None:

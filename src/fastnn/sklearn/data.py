@@ -50,9 +50,8 @@ class SparseRows:
 
     def products(self, kernel: Array) -> Iterator[Array]:
         """Yield the products of all rows with a matrix, some at a time; zeros are passed over."""
-        size = max(1, _BLOCK // (kernel.shape[1] * kernel.itemsize))
-        for first in range(0, len(self), size):
-            yield np.asarray(self._matrix[first : first + size] @ kernel)
+        for rows in self._parts(kernel.shape[1] * kernel.itemsize):
+            yield np.asarray(self._matrix[rows] @ kernel)
 
     def take(self, rows: slice | NDArray[np.int64]) -> Array:
         """Return dense rows, until the next call, which writes to the same place.
@@ -72,9 +71,14 @@ class SparseRows:
 
     def blocks(self) -> Iterator[Array]:
         """Yield all rows, dense, some at a time."""
-        size = max(1, _BLOCK // (self.shape[1] * self._room.itemsize))
+        for rows in self._parts(self.shape[1] * self._room.itemsize):
+            yield self.take(rows)
+
+    def _parts(self, row_bytes: int) -> Iterator[slice]:
+        """Yield slices of rows that take a block of memory."""
+        size = max(1, _BLOCK // row_bytes)
         for first in range(0, len(self), size):
-            yield self.take(slice(first, first + size))
+            yield slice(first, first + size)
 
 
 class Batches:

@@ -23,7 +23,7 @@ from fastnn.locks import importing
 from fastnn.sklearn.data import check_range, readable
 from fastnn.sklearn.parameters import CONSTRAINTS
 from fastnn.sklearn.passes import EpochOrders
-from fastnn.sklearn.recording import RecordingEstimator, Training
+from fastnn.sklearn.recording import RecordingEstimator, Training, trains_in_steps
 from fastnn.sklearn.sharing import threads_of
 
 if TYPE_CHECKING:  # programs that import estimators may never train one
@@ -326,7 +326,7 @@ def _logged(validation: Any) -> tuple[str, ...]:
 
 def is_stochastic(estimator: BaseMLP) -> bool:
     """Return True for an estimator that trains in steps; raises AttributeError for others."""
-    if estimator.optimizer is None and estimator.solver == "lbfgs":
+    if not trains_in_steps(estimator):
         raise AttributeError(
             f"partial_fit is only available for stochastic optimizers. {estimator.solver} is not stochastic."
         )

@@ -21,6 +21,11 @@ Array = NDArray[Any]
 _RATE_DIVISOR, _SMALLEST_RATE = 5.0, 1e-6
 
 
+def trains_in_steps(estimator: Any) -> bool:
+    """Return whether an estimator trains in steps, on batches."""
+    return estimator.optimizer is not None or estimator.solver != "lbfgs"
+
+
 @dataclass
 class Training:
     """One call of `fit`.
@@ -64,7 +69,7 @@ class RecordingEstimator(NetworkEstimator):
 
     @property
     def _stochastic(self) -> bool:
-        return self.optimizer is not None or self.solver != "lbfgs"
+        return trains_in_steps(self)
 
     @property
     def _schedule(self) -> str:

@@ -137,7 +137,8 @@ class ArrayEpochs:
         if self.feed.lengths is not None:
             return 0
         count = run.pacer.steps(MOST_EPOCHS * self.n_steps) // self.n_steps
-        if not self._program(run.state.runtime, self._sizes[0][0]).is_alone(get_num_threads()):
+        threads = get_num_threads()
+        if threads > 1 and not self._program(run.state.runtime, self._sizes[0][0]).is_alone(threads):
             return 0  # the steps of most batches are faster on several threads
         certain = (MOST_EPOCHS if run.may_run_ahead else 1) if self.passes is None else self.passes.certain()
         return int(min(count, certain, run.last - epoch, max(1, _MOST_ROWS // self.n)))

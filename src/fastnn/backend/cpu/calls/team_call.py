@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -13,7 +12,6 @@ from numpy.typing import NDArray
 from fastnn.addresses import address
 from fastnn.backend.cpu.executor import sharing
 from fastnn.backend.cpu.executor.engine import RUN
-from fastnn.backend.cpu.executor.sharing import Sharing
 from fastnn.backend.cpu.layouts.call import Live
 from fastnn.backend.cpu.loading import library
 from fastnn.backend.cpu.threads import thread_pool
@@ -56,7 +54,7 @@ class TeamCall:
     ) -> None:  # fmt: skip
         self._call, self._words, self._lock = call, memoryview(buffers.data), lock
         self._rows, self._nanoseconds, self._run = rows, nanoseconds, library.address(RUN)
-        self._measured: dict[int, tuple[float, Sharing | None]] = {}
+        self._measured: dict[int, tuple[float, sharing.Sharing | None]] = {}
 
     def __call__(self, *arrays: Any) -> Any:
         """Return what the call returns."""
@@ -69,11 +67,10 @@ class TeamCall:
         alone = measured is not None and measured.alone(threads)
         if measured is None or measured.decided:
             return self._call(*arrays) if alone else self._shared(arrays, threads, nanoseconds)
-        before, began = thread_pool.claimed(), time.perf_counter()
+        started = measured.start()
         result = self._call(*arrays) if alone else self._shared(arrays, threads, nanoseconds)
-        took = time.perf_counter() - began
-        if result is not False and (alone or thread_pool.claimed() > before):
-            measured.note(took, 1, shared=not alone)
+        if result is not False:
+            measured.finish(started, 1, shared=not alone)
         return result
 
     def _shared(self, arrays: tuple[Any, ...], threads: int, nanoseconds: float) -> Any:
@@ -90,11 +87,10 @@ class TeamCall:
                 words[_RUN] = 0
                 thread_pool.ended()
 
-    def _known(self, rows: int) -> tuple[float, Sharing | None]:
+    def _known(self, rows: int) -> tuple[float, sharing.Sharing | None]:
         """Return what can be shared of a call on a number of rows, in nanoseconds, and for short ones its times."""
         if len(self._measured) >= _MEASURED:
             self._measured.clear()
         nanoseconds = self._nanoseconds(rows)
-        found = nanoseconds, Sharing() if nanoseconds < sharing.MOST_NANOSECONDS else None
-        self._measured[rows] = found
+        found = self._measured[rows] = nanoseconds, sharing.of_work(nanoseconds)
         return found

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -193,8 +192,7 @@ class BoundProgram:
         if self.calls_python:
             self.shared = 0.0
         #: for short programs, whether sharing pays on this machine
-        short = self.shared > 0.0 and cost.total(records[: self.count], program.dtype) < sharing.MOST_NANOSECONDS
-        self.sharing = sharing.Sharing() if short else None
+        self.sharing = sharing.of_work(cost.total(records[: self.count], program.dtype)) if self.shared else None
         records.flags.writeable = False
         self.program = program
         #: whether kernels need scratch memory
@@ -209,8 +207,8 @@ class BoundProgram:
         return self.sharing is None or not self.sharing.alone(threads)
 
     def is_alone(self, threads: int) -> bool:
-        """Return whether runs stay on the calling thread: nothing can be shared, or that does not pay."""
-        return not self.shares(threads) and (self.sharing is None or threads == 1 or self.sharing.decided)
+        """Return whether runs with a team stay on the calling thread: there is nothing to share, or it does not pay."""
+        return not self.shares(threads) and (self.sharing is None or self.sharing.decided)
 
     def _index_of(self, record: int) -> int:
         """Return the number of the record at an address, -1 if it is none of the program's."""
@@ -268,12 +266,9 @@ class Runner:
         if measured is None or measured.decided:
             done = self._start(bound, steps, threads if together else parts or 1, together)
         else:
-            before, began = thread_pool.claimed(), time.perf_counter()
+            started = measured.start()
             done = self._start(bound, steps, threads if together else 1, together)
-            took = time.perf_counter() - began
-            # nothing is known of a run for which workers had to wake
-            if not together or thread_pool.claimed() - before >= steps:
-                measured.note(took, steps, shared=together != 0)
+            measured.finish(started, steps, shared=together != 0)
         if shares:
             thread_pool.ended()
         if done != steps:

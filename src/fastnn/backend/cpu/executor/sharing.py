@@ -10,6 +10,8 @@ from __future__ import annotations
 import statistics
 import time
 
+from fastnn.backend.cpu.threads import thread_pool
+
 #: a program whose steps take longer on one core gains on any machine
 MOST_NANOSECONDS = 3e5
 # A way is known after this many runs, and this much time, by their median: the shortest run of a team is too good,
@@ -21,6 +23,11 @@ _GAIN = 1.05
 _FIRST, _LAST = 1.0, 32.0
 # Workers that do not wake are waited for so long; until then a run that should be shared is none.
 _PATIENCE = 0.05
+
+
+def of_work(nanoseconds: float) -> Sharing | None:
+    """Return what measures runs of so much work; None where it is so much that sharing pays anyway."""
+    return Sharing() if nanoseconds < MOST_NANOSECONDS else None
 
 
 class Sharing:
@@ -60,6 +67,16 @@ class Sharing:
     def decided(self) -> bool:
         """Whether both ways are known."""
         return self._until > 0.0
+
+    def start(self) -> tuple[int, float]:
+        """Return what `finish` needs to know of the moment before a run."""
+        return thread_pool.claimed(), time.perf_counter()
+
+    def finish(self, started: tuple[int, float], steps: int, *, shared: bool) -> None:
+        """Note the time of a run, but not of one that was to be shared and for which workers had to wake."""
+        took = time.perf_counter() - started[1]
+        if not shared or thread_pool.claimed() - started[0] >= steps:
+            self.note(took, steps, shared=shared)
 
     def note(self, seconds: float, steps: int, *, shared: bool) -> None:
         """Note the time of a run; `shared` says whether workers took part."""
